@@ -1,0 +1,77 @@
+from pathlib import Path
+from xml.etree import ElementTree
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+package = ElementTree.parse(HERE / 'package.xml').getroot()
+name = package.findtext('name')
+maintainer = package.find('maintainer')
+
+
+def installed(folder, *patterns):
+    """Pairs (folder under share/, files) of what `ros2 launch` and users look for there."""
+    found = {}
+    for pattern in patterns:
+        for path in sorted((HERE / folder).glob(pattern)):
+            relative = path.relative_to(HERE)
+            found.setdefault(f'share/{name}/{relative.parent}', []).append(str(relative))
+    return list(found.items())
+
+
+# colcon's pip and ROS's own Python packages must not meet: under colcon, rosdep provides what
+# package.xml lists; under pip, these do.
+ros_free = [
+    'numpy>=1.23',
+    'opencv-python-headless>=4.6,<5',
+    'onnxruntime>=1.16',
+    'pyyaml>=6',
+    'rich>=13',
+    'rosbags>=0.10.6',
+    'tyro>=0.9',
+]
+test = ['hypothesis>=6', 'pytest>=8,<9', 'pytest-xdist>=3']
+
+setup(
+    name=name,
+    version=package.findtext('version'),
+    description=package.findtext('description'),
+    long_description=(HERE / 'README.md').read_text(encoding='utf-8'),
+    long_description_content_type='text/markdown',
+    maintainer=maintainer.text,
+    maintainer_email=maintainer.get('email'),
+    license=package.findtext('license'),
+    python_requires='>=3.10',
+    packages=find_packages(include=[name, f'{name}.*']),
+    package_data={name: ['py.typed', 'models/*.onnx', 'models/*.md']},
+    data_files=[
+        ('share/ament_index/resource_index/packages', [f'resource/{name}']),
+        (f'share/{name}', ['package.xml']),
+        *installed('launch', '*.launch.py'),
+        *installed('config', '*.yaml', 'cameras/*.yaml'),
+        *installed('rviz', '*.rviz'),
+    ],
+    zip_safe=False,
+    install_requires=ros_free,
+    extras_require={
+        'ros-free': ros_free,
+        'zenoh': ['eclipse-zenoh>=1.2'],
+        'openvino': ['openvino>=2024.4'],
+        'tensorrt': ['tensorrt>=10', 'cuda-python>=12.4'],
+        'realsense': ['pyrealsense2>=2.54'],
+        'train': ['torch==2.13.0'],
+        'test': test,
+        'dev': [*test, 'mypy>=1.11', 'pre-commit>=3', 'ruff>=0.6', 'types-PyYAML'],
+    },
+    entry_points={
+        'console_scripts': [
+            f'depth-refiner = {name}.cli:main',
+            f'pipeline_node = {name}.nodes:pipeline',
+            f'refine_depth_node = {name}.nodes:refine_depth',
+            f'inpaint_depth_node = {name}.nodes:inpaint_depth',
+            f'project_points_node = {name}.nodes:project_points',
+            f'register_depth_node = {name}.nodes:register_depth',
+            f'register_color_node = {name}.nodes:register_color',
+        ],
+    },
+)
