@@ -1,0 +1,260 @@
+"""Geometry of depth images: pure functions on arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import lru_cache
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from .data import Float32Array, Float64Array, Header, PinholeCamera, RigidTransform, UInt8Array
+
+
+@lru_cache(maxsize=8)
+def _rays(
+    width: int, height: int, fx: float, fy: float, cx: float, cy: float
+) -> tuple[Float32Array, Float32Array]:
+    """Return x/z of every column, (1, W), and y/z of every row, (H, 1)."""
+    x = ((np.arange(width) - cx) / fx).astype(np.float32)[None, :]
+    y = ((np.arange(height) - cy) / fy).astype(np.float32)[:, None]
+    return x, y
+
+
+def check_camera_fits(depth_m: npt.NDArray[np.generic], camera: PinholeCamera) -> None:
+    """Check that a camera describes an image.
+
+    Raises:
+        ValueError: If the sizes differ.
+    """
+    height, width = depth_m.shape[:2]
+    if (width, height) != (camera.width, camera.height):
+        raise ValueError(
+            f'the image is {width}x{height} but its camera_info says '
+            f'{camera.width}x{camera.height}; '
+            'pair each image with the camera_info of its own stream'
+        )
+
+
+def points_from_depth(depth_m: Float32Array, camera: PinholeCamera) -> Float32Array:
+    """Deproject a depth image into the camera's optical frame.
+
+    Args:
+        depth_m: Shape (H, W), metres along the optical axis, NaN where unknown.
+        camera: Intrinsics of the same size.
+
+    Returns:
+        Shape (H, W, 3), metres; NaN where the depth is NaN.
+
+    Raises:
+        ValueError: If the camera has another size.
+    """
+    check_camera_fits(depth_m, camera)
+    x, y = _rays(camera.width, camera.height, camera.fx, camera.fy, camera.cx, camera.cy)
+    points_m = np.empty((*depth_m.shape, 3), np.float32)
+    np.multiply(depth_m, x, out=points_m[..., 0])
+    np.multiply(depth_m, y, out=points_m[..., 1])
+    points_m[..., 2] = depth_m
+    return points_m
+
+
+def register_depth(
+    depth_m: Float32Array,
+    camera: PinholeCamera,
+    target: PinholeCamera,
+    target_from_source: RigidTransform,
+) -> Float32Array:
+    """Move a depth image into another camera, nearer surfaces hiding farther ones.
+
+    Every pixel is splatted over the target pixels its footprint covers, so that a target of
+    higher resolution shows no pinholes, and a depth buffer decides which surface is seen. Depth is
+    moved, never interpolated.
+
+    Args:
+        depth_m: Shape (H, W), metres, NaN where unknown.
+        camera: Intrinsics of `depth_m`.
+        target: Intrinsics of the camera to move into.
+        target_from_source: The source camera's optical frame, placed in the target's.
+
+    Returns:
+        Shape (target.height, target.width), float32 metres along the target's optical axis, NaN
+        where no pixel lands.
+
+    Raises:
+        ValueError: If `camera` has another size than `depth_m`.
+    """
+    points_m = points_from_depth(depth_m, camera).reshape(-1, 3)
+    points_m = points_m[np.isfinite(points_m[:, 2])]
+    rotation = target_from_source.rotation.astype(np.float32)
+    moved_m = points_m @ rotation.T + target_from_source.translation_m.astype(np.float32)
+    in_front = moved_m[:, 2] > 1e-3
+    source_z_m, moved_m = points_m[in_front, 2], moved_m[in_front]
+    z_m = moved_m[:, 2]
+    u = moved_m[:, 0] / z_m * np.float32(target.fx) + np.float32(target.cx)
+    v = moved_m[:, 1] / z_m * np.float32(target.fy) + np.float32(target.cy)
+
+    # A source pixel covers every target pixel whose centre lies under it. The margin closes the
+    # cracks that rounding opens where two pixels meet on a centre; the bound on the magnification
+    # keeps what almost touches the target's lens from covering its whole image.
+    magnified = np.minimum(source_z_m / z_m, np.float32(2))
+    half_x = np.maximum(magnified * np.float32(target.fx / camera.fx), 1) / 2 + np.float32(1e-3)
+    half_y = np.maximum(magnified * np.float32(target.fy / camera.fy), 1) / 2 + np.float32(1e-3)
+    edges = np.stack(
+        [np.ceil(u - half_x), np.floor(u + half_x), np.ceil(v - half_y), np.floor(v + half_y)]
+    )
+    left, right, top, bottom = edges
+    inside = (right >= 0) & (left < target.width) & (bottom >= 0) & (top < target.height)
+    # Assignment through an index keeps the last writer, so the nearest is written last.
+    order = np.flatnonzero(inside)
+    order = order[np.argsort(-z_m[order], kind='stable')]
+    left, right, top, bottom = edges[:, order].astype(np.int32)
+    z_m = z_m[order]
+    nearest = np.full((target.height, target.width), np.inf, np.float32)
+    for dy in range(int((bottom - top).max(initial=-1)) + 1):
+        for dx in range(int((right - left).max(initial=-1)) + 1):
+            column, row = left + dx, top + dy
+            fits = (column >= 0) & (column <= right) & (column < target.width)
+            fits &= (row >= 0) & (row <= bottom) & (row < target.height)
+            layer = np.full_like(nearest, np.inf)
+            layer[row[fits], column[fits]] = z_m[fits]
+            np.minimum(nearest, layer, out=nearest)
+    nearest[np.isinf(nearest)] = np.nan
+    return nearest
+
+
+def register_color(
+    rgb: UInt8Array,
+    color_camera: PinholeCamera,
+    depth_m: Float32Array,
+    camera: PinholeCamera,
+    color_from_depth: RigidTransform,
+) -> UInt8Array:
+    """Look up the colour of every depth pixel.
+
+    A pixel without depth borrows that of its nearest measured neighbour: at a stereo or projector
+    baseline of a few centimetres a wrong guess costs a few pixels of parallax, no colour at all
+    would cost the guide that hole filling needs most there. Surfaces the colour camera cannot see
+    take the colour of what hides them.
+
+    Args:
+        rgb: Shape (h, w, 3), uint8, the colour camera's image.
+        color_camera: Intrinsics of `rgb`.
+        depth_m: Shape (H, W), metres, NaN where unknown.
+        camera: Intrinsics of `depth_m`.
+        color_from_depth: The depth camera's optical frame, placed in the colour camera's.
+
+    Returns:
+        Shape (H, W, 3), uint8; black where the colour camera does not look.
+
+    Raises:
+        ValueError: If a camera does not fit its image.
+    """
+    check_camera_fits(rgb, color_camera)
+    check_camera_fits(depth_m, camera)
+    filled_m = fill_nearest(depth_m)
+    if filled_m is None:
+        return np.zeros((*depth_m.shape, 3), np.uint8)
+    points_m = points_from_depth(filled_m, camera)
+    rotation = color_from_depth.rotation.astype(np.float32)
+    matrix = np.column_stack([rotation, color_from_depth.translation_m]).astype(np.float32)
+    x_m, y_m, z_m = cv2.split(cv2.transform(points_m, matrix))
+    inverse = 1.0 / np.maximum(z_m, np.float32(1e-3))
+    u = x_m * inverse * np.float32(color_camera.fx) + np.float32(color_camera.cx)
+    v = y_m * inverse * np.float32(color_camera.fy) + np.float32(color_camera.cy)
+    return np.asarray(cv2.remap(rgb, u, v, cv2.INTER_LINEAR), np.uint8)
+
+
+def fill_nearest(depth_m: Float32Array) -> Float32Array | None:
+    """Give every pixel without depth that of the nearest pixel with one.
+
+    Args:
+        depth_m: Shape (H, W), NaN where unknown.
+
+    Returns:
+        Shape (H, W), or None if no pixel has a depth.
+    """
+    hole = np.isnan(depth_m)
+    if not hole.any():
+        return depth_m
+    if hole.all():
+        return None
+    _, labels = cv2.distanceTransformWithLabels(
+        hole.astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    # Labels number the valid pixels in an order of OpenCV's choosing: read it off at those pixels.
+    by_label = np.zeros(int(labels.max()) + 1, np.float32)
+    by_label[labels[~hole]] = depth_m[~hole]
+    return np.asarray(by_label[labels], np.float32)
+
+
+def rotation_from_quaternion(x: float, y: float, z: float, w: float) -> Float64Array:
+    """Return the (3, 3) rotation matrix of a quaternion, normalised first."""
+    s = 2 / (x * x + y * y + z * z + w * w)
+    return np.array(
+        [
+            [1 - s * (y * y + z * z), s * (x * y - z * w), s * (x * z + y * w)],
+            [s * (x * y + z * w), 1 - s * (x * x + z * z), s * (y * z - x * w)],
+            [s * (x * z - y * w), s * (y * z + x * w), 1 - s * (x * x + y * y)],
+        ]
+    )
+
+
+def quaternion_from_rotation(rotation: Float64Array) -> tuple[float, float, float, float]:
+    """Return x, y, z, w of a rotation matrix, w not negative.
+
+    S. W. Shepperd, "Quaternion from rotation matrix", 1978: the largest of four expressions is
+    the one that loses no digits.
+    """
+    m = rotation
+    squares = np.array(
+        [
+            1 + m[0, 0] - m[1, 1] - m[2, 2],
+            1 - m[0, 0] + m[1, 1] - m[2, 2],
+            1 - m[0, 0] - m[1, 1] + m[2, 2],
+            1 + m[0, 0] + m[1, 1] + m[2, 2],
+        ]
+    )
+    products = np.array(
+        [
+            [squares[0], m[1, 0] + m[0, 1], m[0, 2] + m[2, 0], m[2, 1] - m[1, 2]],
+            [m[1, 0] + m[0, 1], squares[1], m[2, 1] + m[1, 2], m[0, 2] - m[2, 0]],
+            [m[0, 2] + m[2, 0], m[2, 1] + m[1, 2], squares[2], m[1, 0] - m[0, 1]],
+            [m[2, 1] - m[1, 2], m[0, 2] - m[2, 0], m[1, 0] - m[0, 1], squares[3]],
+        ]
+    )
+    largest = products[int(np.argmax(squares))]
+    x, y, z, w = largest / np.linalg.norm(largest) * (-1 if largest[3] < 0 else 1)
+    return float(x), float(y), float(z), float(w)
+
+
+class TransformTree:
+    """The latest known transform of every frame to its parent: as much of tf as a stage needs."""
+
+    def __init__(self, transforms: Iterable[RigidTransform] = ()) -> None:
+        self._parents: dict[str, RigidTransform] = {}
+        self.update(transforms)
+
+    def update(self, transforms: Iterable[RigidTransform]) -> None:
+        """Add transforms; a newer one of the same child frame replaces the older."""
+        for transform in transforms:
+            self._parents[transform.child_frame_id] = transform
+
+    def lookup(self, target: str, source: str) -> RigidTransform | None:
+        """Return where `source` sits in `target`, or None while the tree does not connect them."""
+        to_source, to_target = self._ancestors(source), self._ancestors(target)
+        for ancestor, root_from_source in to_source.items():
+            if ancestor in to_target:
+                return to_target[ancestor].inverse() @ root_from_source
+        return None
+
+    def _ancestors(self, frame: str) -> dict[str, RigidTransform]:
+        """Return, nearest first, every ancestor of a frame and where the frame sits in it."""
+        here = RigidTransform(Header(0, frame), frame, np.eye(3), np.zeros(3))
+        chain = {frame: here}
+        while (step := self._parents.get(here.header.frame_id)) is not None:
+            here = step @ here
+            if here.header.frame_id in chain:  # a loop in tf: nothing beyond it can be trusted
+                break
+            chain[here.header.frame_id] = here
+        return chain

@@ -1,0 +1,452 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import FrozenInstanceError, dataclass
+import re
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+from depth_refiner_ros.data import (
+    ColorImage,
+    DepthImage,
+    Header,
+    PinholeCamera,
+    RigidTransform,
+)
+from depth_refiner_ros.geometry import TransformTree
+from depth_refiner_ros.stage import (
+    FrameLookup,
+    Parameters,
+    Topic,
+    compose,
+    declared_parameters,
+    looked_up,
+    parameter,
+    parameter_values,
+    topic_inputs,
+    updated_parameters,
+)
+
+# ---------------------------------------------------------------------------------- parameters
+
+
+@dataclass(frozen=True, kw_only=True)
+class SmoothParameters(Parameters):
+    """Every kind of parameter there is."""
+
+    enabled: bool = parameter(True, 'Whether to smooth at all.')
+    radius_px: int = parameter(3, 'Radius of the window.', unit='px', range=(1, 15))
+    sigma_m: float = parameter(0.01, 'Width in depth.', unit='m', range=(0, 0.5))
+    gain: float = parameter(1.0, 'Strength.')
+    mode: str = parameter('fast', 'Which method.', choices=('fast', 'exact'))
+    model: str = parameter('', 'Path of a model.', live=False)
+
+
+def refused(message):
+    return pytest.raises(ValueError, match=f'^{re.escape(message)}$')
+
+
+def test_declarations_carry_everything_hosts_show():
+    declared = declared_parameters(SmoothParameters)
+    assert list(declared) == ['enabled', 'radius_px', 'sigma_m', 'gain', 'mode', 'model']
+    assert declared['radius_px']._asdict() == {
+        'name': 'radius_px',
+        'type': int,
+        'default': 3,
+        'description': 'Radius of the window.',
+        'unit': 'px',
+        'range': (1, 15),
+        'choices': (),
+        'live': True,
+    }
+    types = [declaration.type for declaration in declared.values()]
+    assert types == [bool, int, float, float, str, str]
+    assert declared['mode'].choices == ('fast', 'exact')
+    assert not declared['model'].live
+
+
+@pytest.mark.parametrize(
+    ('name', 'value', 'message'),
+    [
+        ('enabled', 1, 'parameter enabled must be a bool, got 1 (int)'),
+        ('enabled', 'true', "parameter enabled must be a bool, got 'true' (str)"),
+        ('radius_px', True, 'parameter radius_px must be a int, got True (bool)'),
+        ('radius_px', 3.0, 'parameter radius_px must be a int, got 3.0 (float)'),
+        ('radius_px', '3', "parameter radius_px must be a int, got '3' (str)"),
+        ('radius_px', None, 'parameter radius_px must be a int, got None (NoneType)'),
+        ('radius_px', [3], 'parameter radius_px must be a int, got [3] (list)'),
+        ('radius_px', 0, 'parameter radius_px must be between 1 and 15 px, got 0 px'),
+        ('radius_px', 16, 'parameter radius_px must be between 1 and 15 px, got 16 px'),
+        ('sigma_m', -0.1, 'parameter sigma_m must be between 0 and 0.5 m, got -0.1 m'),
+        ('sigma_m', 1, 'parameter sigma_m must be between 0 and 0.5 m, got 1 m'),
+        ('sigma_m', False, 'parameter sigma_m must be a float, got False (bool)'),
+        ('sigma_m', float('nan'), 'parameter sigma_m must be a finite number, got nan'),
+        ('gain', float('nan'), 'parameter gain must be a finite number, got nan'),
+        ('gain', float('-inf'), 'parameter gain must be a finite number, got -inf'),
+        ('gain', 'high', "parameter gain must be a float, got 'high' (str)"),
+        ('mode', 'slow', "parameter mode must be one of fast, exact, got 'slow'"),
+        ('mode', 3, 'parameter mode must be a str, got 3 (int)'),
+    ],
+)
+def test_a_value_that_does_not_fit_is_refused(name, value, message):
+    with refused(message):
+        SmoothParameters(**{name: value})
+    with refused(message):
+        updated_parameters(SmoothParameters(), {name: value})
+
+
+def test_a_numpy_number_is_refused_rather_than_guessed():
+    with pytest.raises(ValueError, match=r'^parameter gain must be a float, got .* \(float64\)$'):
+        SmoothParameters(gain=np.float64(1.0))
+
+
+@pytest.mark.parametrize('radius_px', [1, 15])
+def test_both_ends_of_a_range_are_allowed(radius_px):
+    assert SmoothParameters(radius_px=radius_px).radius_px == radius_px
+
+
+def test_an_int_given_for_a_float_becomes_one():
+    parameters = SmoothParameters(gain=2)
+    assert type(parameters.gain) is float
+    assert type(updated_parameters(parameters, {'sigma_m': 0}).sigma_m) is float
+
+
+def test_parameters_are_frozen():
+    with pytest.raises(FrozenInstanceError):
+        SmoothParameters().gain = 2.0
+    with pytest.raises(TypeError):
+        SmoothParameters(True)  # names only
+
+
+@pytest.mark.parametrize(
+    ('name', 'message'),
+    [
+        ('radius', 'unknown parameter radius; did you mean radius_px?'),
+        ('sigma', 'unknown parameter sigma; did you mean sigma_m?'),
+        (
+            'zzz',
+            'unknown parameter zzz; known: enabled, radius_px, sigma_m, gain, mode, model',
+        ),
+        ('', 'unknown parameter ; known: enabled, radius_px, sigma_m, gain, mode, model'),
+    ],
+)
+def test_an_unknown_parameter_is_refused_with_a_hint(name, message):
+    with refused(message):
+        updated_parameters(SmoothParameters(), {name: 1})
+
+
+def test_updating_leaves_the_original_as_it_was():
+    original = SmoothParameters()
+    changed = updated_parameters(original, {'radius_px': 5, 'mode': 'exact'})
+    assert (changed.radius_px, changed.mode) == (5, 'exact')
+    assert original == SmoothParameters()
+    assert updated_parameters(original, {}) == original
+
+
+def test_one_bad_change_changes_nothing():
+    original = SmoothParameters()
+    with refused('parameter radius_px must be between 1 and 15 px, got 99 px'):
+        updated_parameters(original, {'gain': 3.0, 'radius_px': 99})
+    assert original == SmoothParameters()
+
+
+def test_values_by_name():
+    values = parameter_values(SmoothParameters(gain=2))
+    assert values == {
+        'enabled': True,
+        'radius_px': 3,
+        'sigma_m': 0.01,
+        'gain': 2.0,
+        'mode': 'fast',
+        'model': '',
+    }
+    assert updated_parameters(SmoothParameters(), values) == SmoothParameters(gain=2)
+
+
+# -------------------------------------------------------------------------------------- stages
+
+HEADER = Header(0, 'depth_optical')
+
+
+@dataclass(frozen=True, kw_only=True)
+class OffsetParameters(Parameters):
+    offset_m: float = parameter(0.5, 'What is added.', unit='m', range=(0, 10))
+
+
+class Source:
+    """A stage as they are written; remembers what it was called with."""
+
+    Parameters: ClassVar[Any] = OffsetParameters
+    inputs: ClassVar[Mapping[str, Any]] = {
+        'depth': Topic(DepthImage, 'depth/image_rect'),
+        'camera': Topic(PinholeCamera, 'depth/camera_info', latched=True),
+        'color': Topic(ColorImage, 'color/image_rect', optional=True),
+    }
+    outputs: ClassVar[Mapping[str, Topic]] = {'depth': Topic(DepthImage, 'depth_moved/image_rect')}
+
+    def __init__(self, parameters):
+        self.parameters = parameters
+
+    def __call__(self, **values):
+        self.called_with = values
+        moved_m = values['depth'].depth_m + np.float32(self.parameters.offset_m)
+        return {'depth': DepthImage(values['depth'].header, moved_m)}
+
+
+class Sink(Source):
+    """Needs colour, and tells nobody."""
+
+    inputs: ClassVar[Mapping[str, Any]] = {
+        'depth': Topic(DepthImage, 'depth/image_rect'),
+        'color': Topic(ColorImage, 'color/image_rect'),
+        'color_from_depth': FrameLookup(target='color', source='depth'),
+    }
+    outputs: ClassVar[Mapping[str, Topic]] = {}
+
+    def __call__(self, **values):
+        self.called_with = values
+        return {}
+
+
+def stage_taking(**inputs):
+    return type('Taking', (Sink,), {'inputs': inputs})
+
+
+DEPTH_M = np.ones((3, 4), np.float32)
+DEPTH = DepthImage(HEADER, DEPTH_M)
+COLOR = ColorImage(Header(0, 'color_optical'), np.zeros((3, 4, 3), np.uint8))
+CAMERA = PinholeCamera(HEADER, 4, 3, 2.0, 2.0, 1.5, 1.0)
+
+
+def test_a_pipeline_is_wired_by_port():
+    pipeline = compose({'first': Source, 'second': Source, 'last': Sink})()
+    outputs = pipeline(depth=DEPTH, camera=CAMERA, color=COLOR, color_from_depth=None)
+
+    assert list(outputs) == ['first.depth', 'second.depth']
+    assert (outputs['first.depth'].depth_m == 1.5).all()
+    assert (outputs['second.depth'].depth_m == 2.0).all()
+    assert pipeline.stages['first'].called_with['depth'] is DEPTH
+    assert pipeline.stages['second'].called_with['depth'] is outputs['first.depth']
+    assert pipeline.stages['second'].called_with['camera'] is CAMERA
+    assert pipeline.stages['last'].called_with['depth'] is outputs['second.depth']
+    assert pipeline.stages['last'].called_with['color'] is COLOR
+
+
+def test_every_stage_gets_its_inputs_and_no_more():
+    pipeline = compose({'source': Source, 'sink': Sink})()
+    pipeline(depth=DEPTH, camera=CAMERA, color=COLOR, color_from_depth=None)
+    for name, stage_type in (('source', Source), ('sink', Sink)):
+        assert pipeline.stages[name].called_with.keys() == stage_type.inputs.keys()
+    pipeline(depth=DEPTH)  # what did not come is None
+    assert pipeline.stages['source'].called_with['color'] is None
+
+
+def test_arrays_are_handed_over_without_a_copy():
+    class Through(Source):
+        def __call__(self, **values):
+            return {'depth': values['depth']}
+
+    pipeline = compose({'first': Through, 'last': Sink})()
+    outputs = pipeline(depth=DEPTH, camera=CAMERA, color=COLOR)
+    received = pipeline.stages['last'].called_with['depth'].depth_m
+    assert np.shares_memory(received, DEPTH_M)
+    assert np.shares_memory(outputs['first.depth'].depth_m, DEPTH_M)
+
+
+def test_inputs_and_outputs_of_a_pipeline():
+    pipeline_type = compose({'source': Source, 'sink': Sink})
+    assert pipeline_type.inputs == {
+        'depth': Topic(DepthImage, 'depth/image_rect'),
+        'camera': Topic(PinholeCamera, 'depth/camera_info', latched=True),
+        'color': Topic(ColorImage, 'color/image_rect'),  # optional for one, not for the other
+        'color_from_depth': FrameLookup(target='color', source='depth'),
+    }
+    assert pipeline_type.outputs == {'source.depth': Topic(DepthImage, 'depth_moved/image_rect')}
+    assert list(topic_inputs(pipeline_type)) == ['depth', 'camera', 'color']
+
+
+def test_what_an_earlier_stage_makes_is_no_input():
+    after = stage_taking(depth=Topic(DepthImage, 'another/name'))
+    assert 'depth' in compose({'source': Source, 'after': after}).inputs
+    before = compose({'after': after}).inputs
+    assert before == {'depth': Topic(DepthImage, 'another/name')}
+
+
+def topic(**settings):
+    return Topic(PinholeCamera, 'camera_info', **settings)
+
+
+@pytest.mark.parametrize(
+    ('one', 'other', 'merged'),
+    [
+        ({}, {}, {}),
+        ({'optional': True}, {'optional': True}, {'optional': True}),
+        ({'optional': True}, {}, {}),
+        ({'latched': True}, {'latched': True}, {'latched': True}),
+        # who needs the frame's own does not want the last
+        ({'latched': True}, {}, {}),
+        ({'optional': True, 'latched': True}, {'latched': True}, {'latched': True}),
+        ({'optional': True, 'latched': True}, {'optional': True}, {'optional': True}),
+    ],
+)
+def test_the_strictest_wish_for_an_input_counts_in_either_order(one, other, merged):
+    stages = stage_taking(camera=topic(**one)), stage_taking(camera=topic(**other))
+    for first, second in (stages, stages[::-1]):
+        inputs = compose({'first': first, 'second': second}).inputs
+        assert inputs == {'camera': topic(**merged)}
+
+
+@pytest.mark.parametrize(
+    ('first', 'second', 'message'),
+    [
+        (
+            {'camera': Topic(PinholeCamera, 'depth/camera_info')},
+            {'camera': Topic(PinholeCamera, 'color/camera_info')},
+            'second expects color/camera_info on port camera, an earlier stage depth/camera_info',
+        ),
+        (
+            {'image': Topic(DepthImage, 'image')},
+            {'image': Topic(ColorImage, 'image')},
+            'second expects image on port image, an earlier stage image',
+        ),
+        (
+            {'frame': FrameLookup(target='color', source='depth')},
+            {'frame': FrameLookup(target='depth', source='color')},
+            'second and an earlier stage expect different frame',
+        ),
+        (
+            {'frame': FrameLookup(target='color', source='depth')},
+            {'frame': topic()},
+            'second and an earlier stage expect different frame',
+        ),
+    ],
+)
+def test_stages_that_disagree_about_a_port_are_refused(first, second, message):
+    with refused(message):
+        compose({'first': stage_taking(**first), 'second': stage_taking(**second)})
+
+
+@pytest.mark.parametrize(
+    'wanted', [Topic(ColorImage, 'image'), FrameLookup(target='color', source='depth')]
+)
+def test_a_stage_that_cannot_take_what_comes_before_it_is_refused(wanted):
+    message = 'after cannot take what an earlier stage puts out on port depth, a DepthImage'
+    with refused(message):
+        compose({'source': Source, 'after': stage_taking(depth=wanted)})
+
+
+def test_a_pipeline_needs_a_stage():
+    with refused('a pipeline needs at least one stage'):
+        compose({})
+
+
+def test_parameters_of_a_pipeline_have_dotted_names():
+    pipeline_type = compose({'smooth': SmoothStage, 'move': Source})
+    declared = declared_parameters(pipeline_type.Parameters)
+    assert list(declared)[-2:] == ['smooth.model', 'move.offset_m']
+    assert declared['smooth.radius_px'].name == 'smooth.radius_px'
+    assert declared['smooth.radius_px'].range == (1, 15)
+
+    original = pipeline_type.Parameters()
+    changed = updated_parameters(original, {'smooth.radius_px': 7, 'move.offset_m': 2})
+    assert (changed.smooth.radius_px, changed.move.offset_m) == (7, 2.0)
+    assert changed.smooth.gain == original.smooth.gain
+    assert original == pipeline_type.Parameters()
+    assert parameter_values(changed)['smooth.radius_px'] == 7
+    assert updated_parameters(original, parameter_values(changed)) == changed
+
+
+@pytest.mark.parametrize(
+    ('name', 'value', 'message'),
+    [
+        ('move.offset_m', 11, 'parameter move.offset_m must be between 0 and 10 m, got 11 m'),
+        ('move.offset_m', '1', "parameter move.offset_m must be a float, got '1' (str)"),
+        ('move.ofset_m', 1.0, 'unknown parameter move.ofset_m; did you mean move.offset_m?'),
+        ('offset_m', 1.0, 'unknown parameter offset_m; did you mean move.offset_m?'),
+        ('move', 1.0, 'unknown parameter move; known: move.offset_m'),
+    ],
+)
+def test_errors_name_the_dotted_parameter(name, value, message):
+    with refused(message):
+        updated_parameters(compose({'move': Source}).Parameters(), {name: value})
+
+
+class SmoothStage(Source):
+    Parameters: ClassVar[Any] = SmoothParameters
+
+
+def test_new_parameters_reach_the_stages_without_rebuilding_them():
+    pipeline = compose({'first': Source, 'second': Source})()
+    stages = dict(pipeline.stages)
+    values = {'depth': DEPTH, 'camera': CAMERA}
+    assert (pipeline(**values)['second.depth'].depth_m == 2.0).all()
+
+    pipeline.parameters = updated_parameters(pipeline.parameters, {'second.offset_m': 3.0})
+    assert pipeline.stages == stages
+    assert pipeline.parameters.second.offset_m == 3.0
+    assert pipeline.parameters.first.offset_m == 0.5
+    assert (pipeline(**values)['second.depth'].depth_m == 4.5).all()
+
+
+def test_two_pipelines_of_one_type_do_not_share_state():
+    pipeline_type = compose({'move': Source})
+    one = pipeline_type(updated_parameters(pipeline_type.Parameters(), {'move.offset_m': 1.0}))
+    other = pipeline_type()
+    assert one.parameters.move.offset_m == 1.0
+    assert other.parameters.move.offset_m == 0.5
+    assert one.stages['move'] is not other.stages['move']
+
+
+def test_a_pipeline_tells_how_long_each_stage_took():
+    pipeline = compose({'first': Source, 'second': Source})()
+    pipeline(depth=DEPTH, camera=CAMERA)
+    assert list(pipeline.last_s) == ['first', 'second']
+    assert all(seconds >= 0 for seconds in pipeline.last_s.values())
+
+
+# ----------------------------------------------------------------------------------- looked_up
+
+TREE = TransformTree(
+    [
+        RigidTransform(
+            Header(0, 'color_optical'), 'depth_optical', np.eye(3), np.array([0.015, 0.0, 0.0])
+        )
+    ]
+)
+
+
+def test_a_lookup_is_answered_with_the_frames_of_the_values():
+    found = looked_up(Sink, {'depth': DEPTH, 'color': COLOR}, TREE)
+    assert list(found) == ['color_from_depth']
+    transform = found['color_from_depth']
+    assert (transform.header.frame_id, transform.child_frame_id) == (
+        'color_optical',
+        'depth_optical',
+    )
+    np.testing.assert_array_equal(transform.translation_m, [0.015, 0.0, 0.0])
+
+
+def test_a_lookup_of_a_value_that_did_not_come_is_none():
+    assert looked_up(Sink, {'depth': DEPTH, 'color': None}, TREE) == {'color_from_depth': None}
+    assert looked_up(Sink, {'depth': DEPTH}, TransformTree()) == {'color_from_depth': None}
+
+
+def test_a_stage_without_lookups_needs_no_tree():
+    assert looked_up(Source, {'depth': DEPTH}, TransformTree()) == {}
+
+
+def test_frames_that_tf_does_not_connect_are_an_error_that_says_what_to_do():
+    message = (
+        "no transform from 'depth_optical' to 'color_optical'; publish it on /tf_static "
+        '(ros2 run tf2_ros static_transform_publisher) or check the two frame_ids'
+    )
+    with pytest.raises(LookupError, match=f'^{re.escape(message)}$'):
+        looked_up(Sink, {'depth': DEPTH, 'color': COLOR}, TransformTree())
+
+
+def test_a_pipeline_asks_for_the_lookups_of_its_stages():
+    pipeline_type = compose({'source': Source, 'sink': Sink})
+    found = looked_up(pipeline_type, {'depth': DEPTH, 'color': COLOR, 'camera': CAMERA}, TREE)
+    assert list(found) == ['color_from_depth']
