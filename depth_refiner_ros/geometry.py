@@ -59,6 +59,9 @@ def points_from_depth(depth_m: Float32Array, camera: PinholeCamera) -> Float32Ar
     return points_m
 
 
+_CRACK_PX = np.float32(0.05)
+
+
 def register_depth(
     depth_m: Float32Array,
     camera: PinholeCamera,
@@ -94,12 +97,12 @@ def register_depth(
     u = moved_m[:, 0] / z_m * np.float32(target.fx) + np.float32(target.cx)
     v = moved_m[:, 1] / z_m * np.float32(target.fy) + np.float32(target.cy)
 
-    # A source pixel covers every target pixel whose centre lies under it. The margin closes the
-    # cracks that rounding opens where two pixels meet on a centre; the bound on the magnification
-    # keeps what almost touches the target's lens from covering its whole image.
+    # A source pixel covers every target pixel whose centre lies under it. The margin closes most
+    # cracks that rounding and the sensor's depth steps open between two pixels; the bound on the
+    # magnification keeps what almost touches the target's lens from covering its whole image.
     magnified = np.minimum(source_z_m / z_m, np.float32(2))
-    half_x = np.maximum(magnified * np.float32(target.fx / camera.fx), 1) / 2 + np.float32(1e-3)
-    half_y = np.maximum(magnified * np.float32(target.fy / camera.fy), 1) / 2 + np.float32(1e-3)
+    half_x = np.maximum(magnified * np.float32(target.fx / camera.fx), 1) / 2 + _CRACK_PX
+    half_y = np.maximum(magnified * np.float32(target.fy / camera.fy), 1) / 2 + _CRACK_PX
     edges = np.stack(
         [np.ceil(u - half_x), np.floor(u + half_x), np.ceil(v - half_y), np.floor(v + half_y)]
     )

@@ -52,6 +52,9 @@ def parameter(
     return field(default=default, metadata=metadata)
 
 
+_ARTICLE: dict[type, str] = {bool: 'a', int: 'an', float: 'a', str: 'a'}
+
+
 class Declared(NamedTuple):
     """One declared parameter, as hosts, the command line and the docs read it."""
 
@@ -74,7 +77,7 @@ class Declared(NamedTuple):
             value = float(value)
         if not isinstance(value, bool | int | float | str) or type(value) is not self.type:
             raise ValueError(
-                f'parameter {self.name} must be a {self.type.__name__}, '
+                f'parameter {self.name} must be {_ARTICLE[self.type]} {self.type.__name__}, '
                 f'got {value!r} ({type(value).__name__})'
             )
         unit = f' {self.unit}' if self.unit else ''
@@ -252,14 +255,28 @@ class Pipeline:
         for name, stage in self.stages.items():
             stage.parameters = getattr(parameters, name)
 
-    def __call__(self, **values: Any) -> dict[str, Any]:
-        """Run every stage once; return all outputs under `<stage>.<port>`."""
+    def __call__(self, transforms: TransformTree | None = None, **values: Any) -> dict[str, Any]:
+        """Run every stage once.
+
+        Args:
+            transforms: What answers the stages' frame lookups.
+            values: One value per input; optional ones may be left out.
+
+        Returns:
+            All outputs, under `<stage>.<port>`.
+
+        Raises:
+            LookupError: If tf does not connect two frames that a stage looks up.
+        """
         outputs: dict[str, Any] = {}
         for name, stage in self.stages.items():
+            # Looked up per stage: an earlier one may have moved an image into another frame.
+            values.update(looked_up(stage, values, transforms or TransformTree()))
             started_s = time.perf_counter()
             results = stage(**{port: values.get(port) for port in stage.inputs})
             self.last_s[name] = time.perf_counter() - started_s
-            values.update(results)
+            # What a stage leaves out is gone: its input must not pass for its output.
+            values.update({port: results.get(port) for port in stage.outputs})
             outputs.update((f'{name}.{port}', value) for port, value in results.items())
         return outputs
 
@@ -300,7 +317,21 @@ def compose(stage_types: Mapping[str, type[Stage]]) -> type[Pipeline]:
             )
         made.update(stage_type.outputs)
         outputs.update((f'{name}.{port}', topic) for port, topic in stage_type.outputs.items())
-    parameters = make_dataclass(
+    return type(
+        'Pipeline',
+        (Pipeline,),
+        {
+            'stage_types': dict(stage_types),
+            'Parameters': parameters_of(stage_types),
+            'inputs': inputs,
+            'outputs': outputs,
+        },
+    )
+
+
+def parameters_of(stage_types: Mapping[str, type[Stage]]) -> type[Parameters]:
+    """Make the dataclass that holds the parameters of several stages, one field a stage."""
+    return make_dataclass(
         'PipelineParameters',
         [
             (name, stage_type.Parameters, field(default_factory=stage_type.Parameters))
@@ -310,16 +341,6 @@ def compose(stage_types: Mapping[str, type[Stage]]) -> type[Pipeline]:
         frozen=True,
         kw_only=True,
     )
-    return type(
-        'Pipeline',
-        (Pipeline,),
-        {
-            'stage_types': dict(stage_types),
-            'Parameters': parameters,
-            'inputs': inputs,
-            'outputs': outputs,
-        },
-    )
 
 
 def topic_inputs(stage_type: type[Stage] | type[Pipeline]) -> dict[str, Topic]:
@@ -328,7 +349,7 @@ def topic_inputs(stage_type: type[Stage] | type[Pipeline]) -> dict[str, Topic]:
 
 
 def looked_up(
-    stage_type: type[Stage] | type[Pipeline], values: Mapping[str, Any], tree: TransformTree
+    stage: Stage, values: Mapping[str, Any], tree: TransformTree
 ) -> dict[str, RigidTransform | None]:
     """Answer a stage's frame lookups for one set of values.
 
@@ -339,7 +360,7 @@ def looked_up(
         LookupError: If tf does not connect the two frames.
     """
     found: dict[str, RigidTransform | None] = {}
-    for port, lookup in stage_type.inputs.items():
+    for port, lookup in stage.inputs.items():
         if not isinstance(lookup, FrameLookup):
             continue
         target, source = values.get(lookup.target), values.get(lookup.source)
@@ -361,8 +382,13 @@ def looked_up(
 
 T = TypeVar('T')
 
+SLOP_S = 0.02
+"""Default slop: more than half the interval of two free-running cameras at 30 Hz."""
+DEADLINE_S = 0.05
+"""Default wait for an optional input."""
+
 _SILENT_NS = 1_000_000_000
-_JUMP_NS = 1_000_000_000
+_JUMP_NS = 500_000_000
 _GAPS_KEPT = 8
 
 
@@ -448,8 +474,8 @@ class Synchronizer(Generic[T]):
        the anchor is dropped and counted as unmatched.
 
     A second message with the same stamp on the same input is ignored. An anchor older than the
-    last set is ignored as late, unless it is more than a second older: then the clock has jumped
-    (a bag loops, a simulation restarts) and everything starts anew. Every queue holds at most
+    last set is ignored as late, unless it is more than half a second older: then the clock has
+    jumped (a bag loops, a simulation restarts) and everything starts anew. A queue holds at most
     `queue_size` messages; the oldest go first, and what can pair no more goes at once.
 
     Time is what the host says it is (`now_ns`): the wall clock on a robot, the recording's log
@@ -469,8 +495,8 @@ class Synchronizer(Generic[T]):
         self,
         inputs: Mapping[str, Topic],
         *,
-        slop_s: float = 0.01,
-        deadline_s: float = 0.05,
+        slop_s: float = SLOP_S,
+        deadline_s: float = DEADLINE_S,
         queue_size: int = 30,
     ) -> None:
         anchors = [p for p, t in inputs.items() if not (t.optional or t.latched)]

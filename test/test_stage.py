@@ -72,11 +72,11 @@ def test_declarations_carry_everything_hosts_show():
     [
         ('enabled', 1, 'parameter enabled must be a bool, got 1 (int)'),
         ('enabled', 'true', "parameter enabled must be a bool, got 'true' (str)"),
-        ('radius_px', True, 'parameter radius_px must be a int, got True (bool)'),
-        ('radius_px', 3.0, 'parameter radius_px must be a int, got 3.0 (float)'),
-        ('radius_px', '3', "parameter radius_px must be a int, got '3' (str)"),
-        ('radius_px', None, 'parameter radius_px must be a int, got None (NoneType)'),
-        ('radius_px', [3], 'parameter radius_px must be a int, got [3] (list)'),
+        ('radius_px', True, 'parameter radius_px must be an int, got True (bool)'),
+        ('radius_px', 3.0, 'parameter radius_px must be an int, got 3.0 (float)'),
+        ('radius_px', '3', "parameter radius_px must be an int, got '3' (str)"),
+        ('radius_px', None, 'parameter radius_px must be an int, got None (NoneType)'),
+        ('radius_px', [3], 'parameter radius_px must be an int, got [3] (list)'),
         ('radius_px', 0, 'parameter radius_px must be between 1 and 15 px, got 0 px'),
         ('radius_px', 16, 'parameter radius_px must be between 1 and 15 px, got 16 px'),
         ('sigma_m', -0.1, 'parameter sigma_m must be between 0 and 0.5 m, got -0.1 m'),
@@ -220,9 +220,13 @@ COLOR = ColorImage(Header(0, 'color_optical'), np.zeros((3, 4, 3), np.uint8))
 CAMERA = PinholeCamera(HEADER, 4, 3, 2.0, 2.0, 1.5, 1.0)
 
 
+HERE = RigidTransform(Header(0, 'color_optical'), 'depth_optical', np.eye(3), np.zeros(3))
+TREE = TransformTree([HERE])
+
+
 def test_a_pipeline_is_wired_by_port():
     pipeline = compose({'first': Source, 'second': Source, 'last': Sink})()
-    outputs = pipeline(depth=DEPTH, camera=CAMERA, color=COLOR, color_from_depth=None)
+    outputs = pipeline(TREE, depth=DEPTH, camera=CAMERA, color=COLOR)
 
     assert list(outputs) == ['first.depth', 'second.depth']
     assert (outputs['first.depth'].depth_m == 1.5).all()
@@ -236,11 +240,23 @@ def test_a_pipeline_is_wired_by_port():
 
 def test_every_stage_gets_its_inputs_and_no_more():
     pipeline = compose({'source': Source, 'sink': Sink})()
-    pipeline(depth=DEPTH, camera=CAMERA, color=COLOR, color_from_depth=None)
+    pipeline(TREE, depth=DEPTH, camera=CAMERA, color=COLOR)
     for name, stage_type in (('source', Source), ('sink', Sink)):
         assert pipeline.stages[name].called_with.keys() == stage_type.inputs.keys()
     pipeline(depth=DEPTH)  # what did not come is None
     assert pipeline.stages['source'].called_with['color'] is None
+
+
+def test_a_lookup_follows_the_frame_that_an_earlier_stage_moved_to():
+    class Move(Source):
+        def __call__(self, **values):
+            moved = DepthImage(Header(0, 'color_optical'), values['depth'].depth_m)
+            return {'depth': moved}
+
+    pipeline = compose({'first': Move, 'last': Sink})()
+    pipeline(TREE, depth=DEPTH, camera=CAMERA, color=COLOR)
+    lookup = pipeline.stages['last'].called_with['color_from_depth']
+    assert lookup.header.frame_id == lookup.child_frame_id == 'color_optical'
 
 
 def test_arrays_are_handed_over_without_a_copy():
@@ -249,7 +265,7 @@ def test_arrays_are_handed_over_without_a_copy():
             return {'depth': values['depth']}
 
     pipeline = compose({'first': Through, 'last': Sink})()
-    outputs = pipeline(depth=DEPTH, camera=CAMERA, color=COLOR)
+    outputs = pipeline(TREE, depth=DEPTH, camera=CAMERA, color=COLOR)
     received = pipeline.stages['last'].called_with['depth'].depth_m
     assert np.shares_memory(received, DEPTH_M)
     assert np.shares_memory(outputs['first.depth'].depth_m, DEPTH_M)

@@ -156,6 +156,14 @@ def test_one_message_may_serve_two_frames():
     ]
 
 
+def test_a_message_serves_every_frame_within_slop_of_it():
+    streams = Streams({'depth': DEPTH, 'color': NEEDED_COLOR}, slop_s=0.01)
+    streams.feed('color', 0)
+    for stamp_ms in (4, 8):
+        streams.feed('depth', stamp_ms)
+    assert streams.feed('color', 100) == [frame(depth=4, color=0), frame(depth=8, color=0)]
+
+
 def test_of_two_equally_near_messages_the_earlier_is_taken():
     streams = Streams({'depth': DEPTH, 'color': NEEDED_COLOR})
     streams.feed('color', 95)
@@ -394,6 +402,13 @@ def test_an_input_out_of_order_still_pairs():
     streams.feed('color', 0)
     streams.feed('camera', 0)
     assert streams.feed('depth', 0) == [frame(depth=0, camera=0, color=0)]
+
+
+def test_of_an_input_out_of_order_the_oldest_is_forgotten_first():
+    streams = Streams({'depth': DEPTH, 'camera': CAMERA}, queue_size=2)
+    for stamp_ms in (33, 0, 66):
+        streams.feed('camera', stamp_ms)
+    assert streams.feed('depth', 33) == [frame(depth=33, camera=33)]
 
 
 def test_a_frame_older_than_the_last_set_is_late():
@@ -646,7 +661,7 @@ def test_what_arrives_complete_and_in_order_leaves_complete(seed, latched):
     streams = Streams({'depth': DEPTH, 'camera': camera, 'color': COLOR})
     stamp_ms, events = 1000.0, []
     for _ in range(50):
-        stamp_ms += rng.choice([11.1, 33.3, 167.0, 900.0])
+        stamp_ms += rng.choice([22.2, 33.3, 167.0, 900.0])
         arrivals = stamp_ms + rng.random() * 30, stamp_ms + rng.random() * 30
         events += zip(('depth', 'camera'), (stamp_ms, stamp_ms), arrivals, strict=True)
     # in order on each topic: no message arrives before its predecessor

@@ -1,0 +1,226 @@
+"""depth-refiner replay: run a pipeline over a recorded bag."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Set
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from statistics import median
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rosbags.highlevel import AnyReader
+from rosbags.interfaces import Connection
+import tyro
+
+from .. import discovery
+from ..config import (
+    Configuration,
+    camera_preset,
+    configure,
+    port_topics,
+    read_parameters,
+    resolve,
+)
+from ..data import DepthImage
+from ..hosts import bag as bags
+from ..stage import topic_inputs
+from .flags import ParameterFlags, given
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Run a pipeline over a recorded bag, every frame, as fast as it goes.
+
+    Reads ROS 1 bags and rosbag2 recordings and writes an ordinary recording: open it in RViz or
+    Foxglove, or `ros2 bag play` it. The same bag gives the same bytes.
+    """
+
+    bag: tyro.conf.Positional[Path]
+    """A .bag file, an .mcap or .db3 file, or a rosbag2 folder."""
+    output: Annotated[Path, tyro.conf.arg(aliases=['-o'])]
+    """Recording to write: NAME.mcap for a single file, any other name for a rosbag2 folder."""
+    params: Path | None = None
+    """Parameter file, in the form ROS reads."""
+    camera: str | None = None
+    """Preset of config/cameras: the driver's topics and the sensor's noise. Without it, and
+    without `topics` in the parameter file, the recording's topics are guessed by name."""
+    namespace: str = '/camera'
+    """Namespace of the written topics, and of the stages' own topic names."""
+    keep: bool = False
+    """Copy every topic that the pipeline neither reads nor writes, as it is."""
+    only: tuple[str, ...] = ()
+    """Outputs to write, as stage.port (inpaint_depth.depth); all if not given."""
+    storage: Literal['mcap', 'sqlite3'] = 'mcap'
+    """Format of a rosbag2 folder."""
+    max_frames: int | None = None
+    """Stop after this many frames."""
+    parameters: Annotated[ParameterFlags, tyro.conf.arg(name='')] = field(
+        default_factory=ParameterFlags
+    )
+
+    def run(self) -> int:
+        """Replay; return 0, or 130 after Ctrl-C."""
+        if self.max_frames is not None and self.max_frames < 1:
+            raise ValueError(f'--max-frames must be at least 1, got {self.max_frames}')
+        sources = [
+            camera_preset(self.camera) if self.camera else {},
+            read_parameters(self.params) if self.params else {},
+            given(self.parameters),
+        ]
+        configuration = configure(*sources)
+        pipeline = configuration.pipeline(configuration.parameters)
+        unknown = [name for name in self.only if name not in pipeline.outputs]
+        if unknown:
+            raise ValueError(
+                f'--only: no output {unknown[0]!r}; there are {", ".join(pipeline.outputs)}'
+            )
+        console = Console(stderr=True, emoji=False, highlight=False)
+        summary = bags.Summary()
+        holes: list[tuple[float, float]] = []
+        interrupted = False
+        with bags.open_bag(self.bag) as reader:
+            topics = topics_of(reader, configuration, self.namespace, guess=self.camera is None)
+            writer = bags.BagWriter(self.output, storage=self.storage)
+            written = {resolve(t.name, self.namespace) for t in pipeline.outputs.values()}
+            replay = bags.Replay(
+                reader,
+                pipeline,
+                topics,
+                slop_s=configuration.host.slop_s,
+                deadline_s=configuration.host.deadline_s,
+                keep=_keeper(reader, writer, written) if self.keep else None,
+            )
+            with writer:
+                results = bags.record(
+                    replay,
+                    writer,
+                    pipeline.outputs,
+                    self.namespace,
+                    depth_encoding=configuration.host.depth_encoding,
+                    only=self.only,
+                )
+                count = min(replay.frame_count, self.max_frames or replay.frame_count)
+                try:
+                    for result in progress(
+                        islice(results, self.max_frames), 'replay', count, console
+                    ):
+                        summary.add(pipeline)
+                        holes.append(_hole_shares(result))
+                except KeyboardInterrupt:
+                    interrupted = True
+        summary.finish()
+        _report(console, self, summary, holes, replay)
+        if interrupted:
+            output = escape(str(self.output))
+            console.print(f'[yellow]interrupted[/yellow]: {output} holds what was done')
+            return 130
+        return 0
+
+
+def topics_of(
+    reader: AnyReader, configuration: Configuration, namespace: str, *, guess: bool
+) -> dict[str, str]:
+    """Return the topic of every port: as configured, by its own name, or guessed.
+
+    A guess replaces a stage's own topic name only where the recording does not have that name.
+    """
+    inputs = topic_inputs(configuration.pipeline)
+    topics = port_topics(inputs, configuration.topics, namespace)
+    if not guess:
+        return topics
+    recorded = {c.topic: c.msgtype for c in reader.connections}
+    bases = {discovery.image_topic(name) for name in recorded}
+    guessed = discovery.camera_topics(recorded)
+    for port in inputs:
+        if port in configuration.topics or topics[port] in bases or not guessed.get(port):
+            continue
+        if port in ('camera', 'color_camera'):
+            # A calibration belongs to its image: never pair one camera's with another's.
+            image = topics['depth' if port == 'camera' else 'color']
+            topics[port] = discovery.info_topic(image)
+        else:
+            topics[port] = guessed[port][0]
+    return topics
+
+
+def progress(items: Any, description: str, total: int, console: Console) -> Iterator[Any]:
+    """Pass items on, drawing a progress bar where somebody watches."""
+    bar = Progress(
+        TextColumn('{task.description}'),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    )
+    with bar if console.is_terminal else nullcontext():
+        task = bar.add_task(description, total=total)
+        for item in items:
+            yield item
+            bar.advance(task)
+
+
+def _keeper(reader: bags.Recording, writer: bags.BagWriter, written: Set[str]) -> Any:
+    def keep(connection: Connection, log_ns: int, raw: bytes) -> None:
+        # Of a recording that was replayed before, the new outputs take the place of the old.
+        if connection.topic not in written:
+            writer.write_raw(reader, connection, log_ns, raw)
+
+    return keep
+
+
+def _hole_shares(result: bags.Result) -> tuple[float, float]:
+    """Return the share of pixels without depth, of the input and of the last depth output."""
+    before = result.inputs.get('depth')
+    after = [value for value in result.outputs.values() if isinstance(value, DepthImage)]
+    return tuple(
+        float(np.isnan(image.depth_m).mean()) if image is not None else float('nan')
+        for image in (before, after[-1] if after else None)
+    )  # type: ignore[return-value]
+
+
+def _holes(before_percent: float, after_percent: float) -> str:
+    if np.isnan(before_percent + after_percent):
+        return ''
+    return f'holes {before_percent:.1f} % -> {after_percent:.1f} %; '
+
+
+def _report(
+    console: Console,
+    command: Replay,
+    summary: bags.Summary,
+    holes: list[tuple[float, float]],
+    replay: bags.Replay,
+) -> None:
+    counts = replay.synchronizer
+    paths = f'{command.bag} -> {command.output}'
+    console.print(f'{summary.frames} frames: {escape(paths)}', soft_wrap=True)
+    console.print(', '.join(f'{port} from {topic}' for port, topic in replay.topics.items()))
+    if lost := counts.unmatched + counts.late + counts.duplicated:
+        console.print(
+            f'[yellow]{lost} frames left out[/yellow]: {counts.unmatched} without a partner, '
+            f'{counts.late} late, {counts.duplicated} duplicated'
+        )
+    if not summary.frames:
+        return
+    before, after = 100 * np.array(holes).mean(axis=0)
+    table = Table('', 'median ms', 'p99 ms')
+    stages_ms = {n: 1e3 * np.array(s) for n, s in summary.stage_s.items()}
+    for name, values in [
+        *stages_ms.items(),
+        ('all stages', np.sum([*stages_ms.values()], axis=0)),
+    ]:
+        table.add_row(name, f'{median(values):.1f}', f'{np.percentile(values, 99):.1f}')
+    console.print(table)
+    total_s = float(sum(values.sum() for values in stages_ms.values())) / 1e3
+    console.print(
+        f'{_holes(before, after)}{summary.wall_s / summary.frames * 1e3:.1f} ms '
+        f'a frame in all, {(summary.wall_s / total_s - 1) * 100:.0f} % on top of the stages'
+    )

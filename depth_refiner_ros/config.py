@@ -1,0 +1,253 @@
+"""Parameter files, camera presets and the parameters that hosts have beside those of stages.
+
+One YAML file serves every host, in the form ROS reads:
+
+    /**:
+      ros__parameters:
+        topics: {depth: /camera/depth/image_rect_raw}
+        refine_depth: {sensor: realsense_d400, temporal: false}
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .data import DepthEncoding, DepthImage
+from .stage import (
+    DEADLINE_S,
+    SLOP_S,
+    Parameters,
+    Pipeline,
+    Stage,
+    Topic,
+    compose,
+    parameter,
+    parameters_of,
+    topic_inputs,
+    updated_parameters,
+)
+from .stages import STAGES
+
+DEFAULT_STAGES = 'refine_depth,inpaint_depth,project_points'
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostParameters(Parameters):
+    """Parameters of every host: how messages are paired and written."""
+
+    stages: str = parameter(
+        DEFAULT_STAGES, 'Stages to run, in order, separated by commas.', live=False
+    )
+    slop_s: float = parameter(
+        SLOP_S,
+        'Largest difference of stamps that still counts as the same moment.',
+        unit='s',
+        range=(0, 1),
+        live=False,
+    )
+    deadline_s: float = parameter(
+        DEADLINE_S, 'Longest wait for an optional input.', unit='s', range=(0, 10), live=False
+    )
+    depth_encoding: str = parameter(
+        'same',
+        'Encoding of published depth: that of the input, millimetres or metres.',
+        choices=('same', '16UC1', '32FC1'),
+    )
+    image_transport: str = parameter(
+        'raw',
+        'Transport of colour input (ROS nodes; a bag tells).',
+        choices=('raw', 'compressed'),
+        live=False,
+    )
+    depth_image_transport: str = parameter(
+        'raw',
+        'Transport of depth input (ROS nodes; a bag tells).',
+        choices=('raw', 'compressedDepth', 'compressed'),
+        live=False,
+    )
+    autostart: bool = parameter(True, 'Configure and activate at once (ROS nodes).', live=False)
+
+
+def pipeline_type(stages: str) -> type[Pipeline]:
+    """Make the pipeline that a comma-separated list of stage names describes.
+
+    Raises:
+        ValueError: If a name is unknown or given twice.
+    """
+    names = [name.strip() for name in stages.split(',') if name.strip()]
+    types: dict[str, type[Stage]] = {}
+    for name in names:
+        if name not in STAGES:
+            raise ValueError(f'unknown stage {name!r}; known: {", ".join(STAGES)}')
+        if name in types:
+            raise ValueError(f'stage {name!r} is listed twice')
+        types[name] = STAGES[name]
+    return compose(types)
+
+
+def read_parameters(path: Path) -> dict[str, Any]:
+    """Read a parameter file into dotted names.
+
+    Sections for all nodes (`/**`, `/*`) and for any node count, in the order of the file; a file
+    without `ros__parameters` is read as parameters at its top level.
+
+    Raises:
+        OSError: If the file cannot be read.
+        ValueError: If it is not YAML of that form.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding='utf-8'))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = ' '.join(str(error).split())
+        raise ValueError(f'{path} is not a parameter file: {reason}') from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ValueError(f'{path} is not a parameter file: expected names and values')
+    sections = [
+        section['ros__parameters']
+        for section in content.values()
+        if isinstance(section, dict) and 'ros__parameters' in section
+    ]
+    values: dict[str, Any] = {}
+    for section in sections or [content]:
+        if not isinstance(section, dict):
+            raise ValueError(f'{path}: ros__parameters must hold names and values')
+        values.update(_flattened(section))
+    return values
+
+
+def _flattened(tree: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            flat.update(_flattened(value, f'{prefix}{name}.'))
+        else:
+            flat[f'{prefix}{name}'] = value
+    return flat
+
+
+# What only the ROS host reads: other hosts let a shared file keep it.
+_ROS_ONLY = ('use_sim_time', 'start_type_description_service', 'qos_overrides.')
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """Everything a host needs to run: what, with which parameters, on which topics.
+
+    Attributes:
+        host: The host's parameters.
+        pipeline: The class of the pipeline.
+        parameters: An instance of the pipeline's parameters.
+        topics: Topic of an input port, where it is not the stage's own.
+    """
+
+    host: HostParameters
+    pipeline: type[Pipeline]
+    parameters: Any
+    topics: Mapping[str, str]
+
+
+def configure(*sources: Mapping[str, Any]) -> Configuration:
+    """Build a configuration from flat parameters, later sources overriding earlier ones.
+
+    Blocks of stages that are not run are checked too, then left unused, so that one file can
+    serve several pipelines and still has its misspellings found.
+
+    Raises:
+        ValueError: If a name is unknown, or a value has the wrong type or is out of range.
+    """
+    values: dict[str, Any] = {}
+    for source in sources:
+        values.update(source)
+    topics: dict[str, str] = {}
+    of_host: dict[str, Any] = {}
+    of_stages: dict[str, Any] = {}
+    for name, value in values.items():
+        if name.startswith(_ROS_ONLY):
+            continue
+        head, _, rest = name.partition('.')
+        if head == 'topics' and rest:
+            topics[rest] = value
+        elif head in STAGES and rest:
+            of_stages[name] = value
+        else:
+            of_host[name] = value
+    host = updated_parameters(HostParameters(), of_host)
+    updated_parameters(parameters_of(STAGES)(), of_stages)
+    pipeline = pipeline_type(host.stages)
+    parameters = updated_parameters(
+        pipeline.Parameters(),
+        {k: v for k, v in of_stages.items() if k.partition('.')[0] in pipeline.stage_types},
+    )
+    known = {port for stage in STAGES.values() for port in topic_inputs(stage)}
+    for port, topic in topics.items():
+        if port not in known:
+            raise ValueError(f'unknown port topics.{port}; known: {", ".join(sorted(known))}')
+        if not isinstance(topic, str):
+            raise ValueError(f'topics.{port} must be the name of a topic, got {topic!r}')
+    return Configuration(host, pipeline, parameters, topics)
+
+
+def encoded_as(value: Any, encoding: str) -> Any:
+    """Return a value with the encoding that `depth_encoding` asks for, if it is a depth image."""
+    if encoding == 'same' or not isinstance(value, DepthImage) or value.encoding == encoding:
+        return value
+    wanted: DepthEncoding = '16UC1' if encoding == '16UC1' else '32FC1'
+    return DepthImage(value.header, value.depth_m, wanted)
+
+
+def resolve(topic: str, namespace: str) -> str:
+    """Return the absolute name of a topic in a namespace."""
+    return (
+        topic if topic.startswith('/') else f'/{namespace.strip("/")}/{topic}'.replace('//', '/')
+    )
+
+
+def port_topics(
+    inputs: Mapping[str, Topic], topics: Mapping[str, str], namespace: str
+) -> dict[str, str]:
+    """Return the absolute topic of every input port."""
+    return {
+        port: resolve(topics.get(port) or topic.name, namespace) for port, topic in inputs.items()
+    }
+
+
+def share_folder(name: str) -> Path:
+    """Return a folder that is installed under share/: config, launch, rviz.
+
+    Found beside the package in a checkout, else under the prefix it was installed to.
+
+    Raises:
+        FileNotFoundError: If the installation lacks it.
+    """
+    package = Path(__file__).resolve().parent
+    candidates = [package.parent / name] + [
+        parent / 'share' / package.name / name for parent in package.parents
+    ]
+    for folder in candidates:
+        if folder.is_dir():
+            return folder
+    raise FileNotFoundError(f'{package.name} was installed without its folder {name}')
+
+
+def camera_preset(camera: str) -> dict[str, Any]:
+    """Read the preset of a camera: its driver's topics and its sensor's noise model.
+
+    Raises:
+        ValueError: If there is no preset of that name.
+    """
+    presets = camera_names()
+    if camera not in presets:
+        raise ValueError(f'unknown camera {camera!r}; known: {", ".join(presets)}')
+    return read_parameters(share_folder('config') / 'cameras' / f'{camera}.yaml')
+
+
+def camera_names() -> Sequence[str]:
+    """Return the names of the camera presets."""
+    return sorted(path.stem for path in (share_folder('config') / 'cameras').glob('*.yaml'))

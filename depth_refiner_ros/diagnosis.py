@@ -1,0 +1,674 @@
+"""Looks at camera streams and says what is wrong with them and what to do about it.
+
+Knows no middleware: a recording's reader or a live subscription feeds messages into a `Stream` per
+port, and `diagnose` turns the streams into findings.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+import math
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from .data import ColorImage, DepthImage, PinholeCamera
+from .discovery import image_topic, info_topic
+from .geometry import TransformTree
+from .messages import decode
+from .stage import SLOP_S
+
+Severity = Literal['ok', 'note', 'warning', 'problem']
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was checked.
+
+    Attributes:
+        severity: 'ok'; 'note' for what is good to know; 'warning' for what makes the result worse;
+            'problem' for what stops it or makes it wrong.
+        check: Short name of the check, stable, for scripts.
+        subject: The topic, or the part of the installation.
+        what: One sentence that says what was found.
+        action: One sentence that says what to do about it; empty where nothing is to be done.
+    """
+
+    severity: Severity
+    check: str
+    subject: str
+    what: str
+    action: str = ''
+
+
+class Stream:
+    """What was seen of one topic: the header of every message, and a few messages whole.
+
+    Args:
+        topic: Its name.
+        message_count: Messages that are going to be added, if that is known.
+        reliability: 'reliable', 'best_effort' or empty if unknown.
+        durability: 'volatile', 'transient_local' or empty if unknown.
+
+    Attributes:
+        stamps_ns: Header stamp of every message, in order of arrival.
+        log_ns: When each arrived.
+        frame_ids: How many messages came with each frame_id.
+        samples: At most `SAMPLES` messages, spread over the stream.
+    """
+
+    SAMPLES = 10
+
+    def __init__(
+        self,
+        topic: str,
+        *,
+        message_count: int = 0,
+        reliability: str = '',
+        durability: str = '',
+    ) -> None:
+        self.topic = topic
+        self.reliability = reliability
+        self.durability = durability
+        self.stamps_ns: list[int] = []
+        self.log_ns: list[int] = []
+        self.frame_ids: Counter[str] = Counter()
+        self.samples: list[Any] = []
+        self._stride = max(1, math.ceil(message_count / self.SAMPLES))
+
+    def add(self, log_ns: int, msg: Any) -> None:
+        """Take one message in."""
+        if len(self.samples) < self.SAMPLES and len(self.stamps_ns) % self._stride == 0:
+            self.samples.append(msg)
+        stamp = msg.header.stamp
+        self.stamps_ns.append(stamp.sec * 1_000_000_000 + stamp.nanosec)
+        self.log_ns.append(log_ns)
+        self.frame_ids[msg.header.frame_id] += 1
+
+    @property
+    def frame_id(self) -> str:
+        """The frame_id that most messages have."""
+        return self.frame_ids.most_common(1)[0][0] if self.frame_ids else ''
+
+    @property
+    def period_s(self) -> float:
+        """Median time between two messages, by stamp, or by arrival where stamps say nothing."""
+        for times_ns in (self.stamps_ns, self.log_ns):
+            steps_ns = np.diff(np.array(times_ns, np.int64))
+            if (steps_ns > 0).any():
+                return float(np.median(steps_ns[steps_ns > 0])) / 1e9
+        return math.nan
+
+
+def diagnose(
+    streams: Mapping[str, Stream],
+    tree: TransformTree,
+    *,
+    slop_s: float = SLOP_S,
+    deadline_s: float = 0.05,
+    stages: Sequence[str] = (),
+) -> list[Finding]:
+    """Check camera streams, each for itself and against the others.
+
+    Args:
+        streams: What was seen on the ports depth, camera, color and color_camera; a port without
+            a topic is left out.
+        tree: All that tf said.
+        slop_s: Largest difference of stamps that the host pairs.
+        deadline_s: Longest time that the host waits for colour.
+        stages: Stages that are going to run.
+    """
+    findings: list[Finding] = []
+    seen = {port: stream for port, stream in streams.items() if stream.stamps_ns}
+    for port, stream in streams.items():
+        if port not in seen:
+            findings.append(_silent(port, stream))
+            continue
+        findings += check_stamps(stream, image=port in ('depth', 'color'))
+        findings += check_qos(stream)
+        if port == 'depth':
+            findings += check_depth(stream)
+        elif port == 'color':
+            findings += check_color(stream)
+        elif port == 'camera':
+            findings += check_camera(stream, seen.get('depth'))
+        elif port == 'color_camera':
+            findings += check_camera(stream, seen.get('color'))
+    depth, color = seen.get('depth'), seen.get('color')
+    if depth and 'camera' in seen:
+        findings += check_skew(depth, seen['camera'], slop_s, deadline_s, latched=True)
+    if depth and color:
+        findings += check_skew(depth, color, slop_s, deadline_s)
+        findings += check_registration(depth, color, 'color_camera' in seen, tree, stages)
+    return findings
+
+
+def _silent(port: str, stream: Stream) -> Finding:
+    return Finding(
+        'problem' if port in ('depth', 'camera') else 'warning',
+        'messages',
+        stream.topic,
+        'the topic is there, but nothing was published on it',
+        'check that the camera streams it (its driver may start streams on demand)',
+    )
+
+
+# -------------------------------------------------------------------------------- stamps
+
+# Stamps farther than this from the clock that received them come from another clock.
+_OTHER_CLOCK_S = 60.0
+_LATE_S = 0.5
+_JITTER = 0.25
+_LOST_SHARE = 0.02
+
+
+def check_stamps(stream: Stream, *, image: bool = True) -> Iterator[Finding]:
+    """Check that stamps are set, rise steadily, and belong to the clock that received them.
+
+    Args:
+        stream: Any stream.
+        image: Whether messages are expected at a steady rate.
+    """
+    stamps_ns, log_ns = (np.array(times, np.int64) for times in (stream.stamps_ns, stream.log_ns))
+    count = len(stamps_ns)
+    if not stamps_ns.any():
+        yield Finding(
+            'problem',
+            'stamps',
+            stream.topic,
+            'every header stamp is zero, so messages cannot be paired',
+            'make the driver set header.stamp, then record again',
+        )
+        return
+    steps_ns = np.diff(stamps_ns)
+    repeated = count - len(np.unique(stamps_ns))
+    if repeated:
+        yield Finding(
+            'warning',
+            'duplicates',
+            stream.topic,
+            f'{repeated} of {count} messages repeat a stamp and will be left out',
+            'check for two publishers: ros2 topic info -v ' + stream.topic,
+        )
+    back_ns = -steps_ns[steps_ns < 0]
+    if len(back_ns):
+        restarts = back_ns.max() > 1_000_000_000
+        yield Finding(
+            'warning',
+            'backwards',
+            stream.topic,
+            f'stamps go back {len(back_ns)} times, by up to {_duration(back_ns.max() / 1e9)}, and '
+            + ('pairing starts anew there' if restarts else 'late frames will be left out'),
+            'check that one driver with one clock publishes it, and that the recording is of one '
+            'run (a looped playback jumps back)',
+        )
+    if image and count >= 5:
+        yield from _check_steadiness(stream, steps_ns[steps_ns > 0] / 1e9)
+    offset_s = float(np.median(log_ns - stamps_ns)) / 1e9
+    if abs(offset_s) > _OTHER_CLOCK_S:
+        side = 'behind' if offset_s > 0 else 'ahead of'
+        yield Finding(
+            'warning',
+            'clock',
+            stream.topic,
+            f"stamps are {_duration(abs(offset_s))} {side} the recording's clock",
+            "pairing goes by stamps and is not affected; for tf use the computer's time in the "
+            'driver (RealSense: global_time_enabled), or use_sim_time if it was simulated',
+        )
+    elif offset_s > _LATE_S or offset_s < -0.05:
+        yield Finding(
+            'note',
+            'clock',
+            stream.topic,
+            f'messages arrive {_duration(abs(offset_s))} '
+            + ('after their stamps' if offset_s > 0 else 'before the time they are stamped with'),
+            'check the load of the machine and the synchronisation of its clock (chrony, NTP)',
+        )
+
+
+def _check_steadiness(stream: Stream, steps_s: npt.NDArray[np.float64]) -> Iterator[Finding]:
+    period_s = stream.period_s
+    gaps_s = steps_s[steps_s > 1.5 * period_s]
+    regular_s = steps_s[steps_s <= 1.5 * period_s]
+    lost = int(np.rint(gaps_s / period_s - 1).sum())
+    share = lost / (lost + len(stream.stamps_ns))
+    if lost:
+        yield Finding(
+            'warning' if share > _LOST_SHARE else 'note',
+            'gaps',
+            stream.topic,
+            f'about {lost} frames are missing ({100 * share:.1f} %), the longest gap is '
+            f'{_duration(float(gaps_s.max()))} at {1 / period_s:.1f} Hz',
+            'record fewer topics, compressed ones (compressedDepth) or on a faster disk: '
+            'ros2 bag record -s mcap --max-cache-size 1000000000',
+        )
+    jitter_s = float(np.percentile(np.abs(regular_s - period_s), 95)) if len(regular_s) else 0.0
+    if jitter_s > _JITTER * period_s:
+        yield Finding(
+            'note',
+            'jitter',
+            stream.topic,
+            f'stamps come irregularly, +-{_duration(jitter_s)} around {_duration(period_s)}',
+            'use the time of acquisition as stamp in the driver, not that of arrival',
+        )
+    if not lost and jitter_s <= _JITTER * period_s:
+        rate = f'{len(stream.stamps_ns)} frames at {1 / period_s:.1f} Hz without a gap'
+        yield Finding('ok', 'rate', stream.topic, rate)
+
+
+def check_qos(stream: Stream) -> Iterator[Finding]:
+    """Check the quality of service a topic was published with."""
+    if stream.reliability == 'best_effort':
+        yield Finding(
+            'note',
+            'qos',
+            stream.topic,
+            'it is published best effort: a subscriber that asks for reliable gets nothing',
+            'subscribe best effort (rviz2: Reliability Policy), as the nodes of this package do',
+        )
+
+
+def check_skew(
+    depth: Stream,
+    other: Stream,
+    slop_s: float,
+    deadline_s: float = math.inf,
+    *,
+    latched: bool = False,
+) -> Iterator[Finding]:
+    """Check that a message of another stream belongs to every depth frame.
+
+    Args:
+        depth: The depth images.
+        other: What is paired with them.
+        slop_s: Largest difference of stamps that is paired.
+        deadline_s: Longest time from a frame to the arrival of its partner.
+        latched: Whether any older message serves too, as with a calibration.
+    """
+    stamps_ns = np.array(depth.stamps_ns, np.int64)
+    order = np.argsort(other.stamps_ns, kind='stable')
+    others_ns = np.array(other.stamps_ns, np.int64)[order]
+    after = np.searchsorted(others_ns, stamps_ns).clip(1, max(1, len(others_ns) - 1))
+    before = after - 1
+    after = after.clip(max=len(others_ns) - 1)
+    nearer = np.abs(others_ns[after] - stamps_ns) < np.abs(others_ns[before] - stamps_ns)
+    nearest = np.where(nearer, after, before)
+    skew_s = np.abs(others_ns[nearest] - stamps_ns) / 1e9
+    median_s, largest_s = float(np.median(skew_s)), float(skew_s.max())
+    skew = f'median {_duration(median_s)}, largest {_duration(largest_s)}'
+    alone = int((skew_s > slop_s).sum())
+    if alone == 0:
+        yield Finding('ok', 'skew', other.topic, f'every depth frame has a partner ({skew})')
+    elif latched:
+        yield Finding(
+            'note',
+            'skew',
+            other.topic,
+            f'it is stamped differently from the depth ({skew}); the last one serves',
+            'nothing, if the calibration does not change during the recording',
+        )
+    else:
+        period_s = other.period_s if math.isfinite(other.period_s) else 0.0
+        # A hair more than the stamps differ, in whole milliseconds.
+        enough_s = (math.floor(float(np.percentile(skew_s, 95)) * 1e3) + 1) / 1e3
+        text = (
+            f'{alone} of {len(stamps_ns)} depth frames have no partner within {slop_s:g} s; {skew}'
+        )
+        if enough_s <= min(1.0, max(0.75 * period_s, 2 * slop_s)):
+            action = f'add --slop-s {enough_s:g} (slop_s: {enough_s:g} in the parameter file)'
+        elif median_s <= slop_s:
+            action = 'nothing, if those frames may go without it: the stream has gaps there'
+        else:
+            action = (
+                'no slop_s can pair them: check that both streams use one clock and were recorded '
+                'at the same time'
+            )
+        share = alone / len(stamps_ns)
+        yield Finding('warning' if share > 0.05 else 'note', 'skew', other.topic, text, action)
+    if latched:
+        return
+    paired = skew_s <= slop_s
+    if paired.any():
+        others_log_ns = np.array(other.log_ns, np.int64)[order]
+        late_s = (others_log_ns[nearest] - np.array(depth.log_ns, np.int64))[paired] / 1e9
+        enough_s = (math.floor(float(np.percentile(late_s, 95)) * 1e3) + 1) / 1e3
+        if (late_s > deadline_s).mean() > 0.05:
+            yield Finding(
+                'warning',
+                'deadline',
+                other.topic,
+                f'it arrives up to {_duration(float(late_s.max()))} after its depth frame; '
+                f'{int((late_s > deadline_s).sum())} frames will go without it',
+                f'add --deadline-s {enough_s:g}, at the price of that latency on a robot',
+            )
+    ratio = depth.period_s / other.period_s
+    if math.isfinite(ratio) and not 0.9 < ratio < 1.1:
+        yield Finding(
+            'note',
+            'rates',
+            other.topic,
+            f'it comes at {1 / other.period_s:.1f} Hz, the depth at {1 / depth.period_s:.1f} Hz',
+            'set both to one rate in the driver if every frame needs its partner',
+        )
+
+
+def _duration(seconds: float) -> str:
+    for unit_s, unit in ((86400.0, 'days'), (3600.0, 'h'), (60.0, 'min'), (1.0, 's')):
+        if seconds >= 2 * unit_s or (unit == 's' and seconds >= 1):
+            return f'{seconds / unit_s:.1f} {unit}'
+    return f'{seconds * 1e3:.1f} ms'
+
+
+# -------------------------------------------------------------------------------- images
+
+_PNG = b'\x89PNG\r\n\x1a\n'
+_JPEG = b'\xff\xd8\xff'
+
+# No depth camera for robots reaches so far, no useful one sees so near only.
+_FAR_32FC1_M = 50.0
+_FAR_16UC1_M = 15.0
+_NEAR_16UC1_M = 0.03
+_MANY_HOLES = 0.7
+
+
+def check_depth(stream: Stream) -> Iterator[Finding]:
+    """Check that depth can be read, is in the unit its encoding says, and holds something."""
+    first = stream.samples[0]
+    lie = ''
+    if hasattr(first, 'format'):
+        if bytes(first.data[:3]) == _JPEG or bytes(first.data[12:15]) == _JPEG:
+            yield Finding(
+                'problem',
+                'jpeg',
+                stream.topic,
+                'depth is compressed as JPEG: 16 bits became 8 and edges ring, and nothing '
+                'brings them back',
+                f'record {image_topic(stream.topic)}/compressedDepth or the raw topic instead',
+            )
+            return
+        lie = _format_lie(first)
+    images = list(_decoded(stream, DepthImage))
+    if (broken := next((i for i in images if isinstance(i, str)), None)) is not None:
+        yield Finding(
+            'problem',
+            'encoding',
+            stream.topic,
+            f'it cannot be read: {broken}' + (f' ({lie})' if lie else ''),
+            'record the raw image (16UC1 or 32FC1), or compressedDepth as image_transport '
+            'writes it',
+        )
+        return
+    if lie:
+        yield Finding(
+            'note', 'format', stream.topic, lie, 'nothing here; other readers may refuse it'
+        )
+    depths: list[DepthImage] = [i for i in images if isinstance(i, DepthImage)]
+    encoding, (height, width) = depths[0].encoding, depths[0].depth_m.shape
+    yield Finding('ok', 'encoding', stream.topic, f'{encoding}, {width}x{height}')
+    yield from _check_constant(stream, [depth.depth_m.shape for depth in depths])
+    holes = [float(np.isnan(depth.depth_m).mean()) for depth in depths]
+    share = float(np.median(holes))
+    if min(holes) == 1:
+        yield Finding(
+            'problem',
+            'holes',
+            stream.topic,
+            'there is no depth in it: every pixel of every frame looked at is 0 or NaN',
+            'check that the depth sensor streams, and is not covered or too near',
+        )
+        return
+    empty = sum(hole == 1 for hole in holes)
+    many = share > _MANY_HOLES or empty
+    yield Finding(
+        'warning' if many else 'ok',
+        'holes',
+        stream.topic,
+        f'{100 * share:.0f} % of the pixels have no depth'
+        + (f'; {empty} of {len(holes)} frames have none at all' if empty else ''),
+        'check exposure, distance and sunlight; limit what is invented with '
+        '--inpaint-depth.max-hole-px'
+        if many
+        else '',
+    )
+    known_m = np.concatenate([d.depth_m[np.isfinite(d.depth_m)] for d in depths])
+    median_m, largest_m = float(np.median(known_m)), float(known_m.max())
+    if encoding == '32FC1' and median_m > _FAR_32FC1_M:
+        yield Finding(
+            'problem',
+            'unit',
+            stream.topic,
+            f'32FC1 is metres, but the median is {median_m:.0f}: it looks like millimetres',
+            'divide by 1000 where it is published, or publish it as 16UC1',
+        )
+    elif encoding == '16UC1' and largest_m < _NEAR_16UC1_M:
+        yield Finding(
+            'problem',
+            'unit',
+            stream.topic,
+            f'16UC1 is millimetres, but the largest value is {1000 * largest_m:.0f}: it looks '
+            'like metres',
+            'multiply by 1000 where it is published, or publish it as 32FC1',
+        )
+    elif encoding == '16UC1' and median_m > _FAR_16UC1_M:
+        yield Finding(
+            'warning',
+            'unit',
+            stream.topic,
+            f'16UC1 is millimetres, but that makes the median {median_m:.1f} m: the unit may be '
+            'finer (0.1 mm, or the 0.2 mm of TUM RGB-D)',
+            'set the depth unit of the driver to 1 mm, or divide where it is published',
+        )
+    else:
+        low_m, high_m = np.percentile(known_m, (1, 99))
+        yield Finding('ok', 'unit', stream.topic, f'depth from {low_m:.2f} to {high_m:.2f} m')
+
+
+def check_color(stream: Stream) -> Iterator[Finding]:
+    """Check that colour can be read."""
+    images = list(_decoded(stream, ColorImage))
+    if (broken := next((i for i in images if isinstance(i, str)), None)) is not None:
+        yield Finding(
+            'problem',
+            'encoding',
+            stream.topic,
+            f'it cannot be read: {broken}',
+            'set the driver to rgb8 or bgr8',
+        )
+        return
+    shapes = [image.rgb.shape[:2] for image in images if isinstance(image, ColorImage)]
+    first = stream.samples[0]
+    encoding = getattr(first, 'encoding', None) or first.format
+    yield Finding('ok', 'encoding', stream.topic, f'{encoding}, {shapes[0][1]}x{shapes[0][0]}')
+    yield from _check_constant(stream, shapes)
+
+
+def _decoded(stream: Stream, kind: type[Any]) -> Iterator[Any]:
+    """Decode the samples; what cannot be decoded comes as the sentence that says why."""
+    for msg in stream.samples:
+        try:
+            yield decode(kind, msg, stream.topic)
+        except ValueError as error:  # noqa: PERF203 - ten samples
+            yield str(error).removeprefix(f'{stream.topic}: ')
+
+
+def _check_constant(stream: Stream, shapes: Iterable[tuple[int, ...]]) -> Iterator[Finding]:
+    sizes = sorted({f'{width}x{height}' for height, width in shapes})
+    if len(sizes) > 1:
+        yield Finding(
+            'warning',
+            'size',
+            stream.topic,
+            f'the size of the image changes: {", ".join(sizes)}',
+            'record one stream profile a topic',
+        )
+    if len(stream.frame_ids) > 1:
+        yield Finding(
+            'warning',
+            'frame_id',
+            stream.topic,
+            f'the frame_id changes: {", ".join(map(repr, sorted(stream.frame_ids)))}',
+            'check for two publishers: ros2 topic info -v ' + stream.topic,
+        )
+    elif not stream.frame_id:
+        yield Finding(
+            'warning',
+            'frame_id',
+            stream.topic,
+            'the frame_id is empty: nothing can be placed in the world',
+            'set the frame_id of the driver to an optical frame that tf knows',
+        )
+
+
+def _format_lie(msg: Any) -> str:
+    """Return where the format of a compressed depth image differs from its bytes, or ''."""
+    data = bytes(msg.data[:20])
+    text = msg.format
+    if 'compressedDepth' not in text:
+        if data[12:20] == _PNG:
+            return f'format {text!r} does not say compressedDepth, but the bytes have its header'
+        return ''
+    if data[:8] == _PNG:
+        return f'format {text!r} says compressedDepth, but the bytes are a PNG without its header'
+    is_png = data[12:20] == _PNG
+    if 'rvl' in text and is_png:
+        return f'format {text!r} says RVL, but the bytes are a PNG'
+    if 'rvl' not in text and not is_png:
+        return f'format {text!r} says PNG, but the bytes are not: RVL?'
+    if text.partition(';')[0].strip() not in ('16UC1', '32FC1'):
+        return f'format {text!r} does not begin with the encoding; it is read as 16UC1'
+    return ''
+
+
+# ------------------------------------------------------------------------------- cameras
+
+
+def check_camera(stream: Stream, image: Stream | None) -> Iterator[Finding]:
+    """Check that a camera_info is calibrated and describes its image."""
+    cameras = list(_decoded(stream, PinholeCamera))
+    if (broken := next((c for c in cameras if isinstance(c, str)), None)) is not None:
+        yield Finding(
+            'problem',
+            'calibration',
+            stream.topic,
+            broken,
+            'calibrate the camera (ros2 run camera_calibration cameracalibrator) or give its '
+            'driver the calibration (camera_info_url)',
+        )
+        return
+    camera: PinholeCamera = cameras[0]
+    intrinsics = (
+        f'fx {camera.fx:.1f} fy {camera.fy:.1f} cx {camera.cx:.1f} cy {camera.cy:.1f} px, '
+        f'{camera.width}x{camera.height}'
+    )
+    yield Finding('ok', 'calibration', stream.topic, intrinsics)
+    if image is None:
+        return
+    size = _size(image)
+    if size and size != (camera.width, camera.height):
+        yield Finding(
+            'problem',
+            'size',
+            stream.topic,
+            f'it describes {camera.width}x{camera.height} pixels, but {image.topic} has '
+            f'{size[0]}x{size[1]}',
+            f'give the camera_info of the same stream ({info_topic(image.topic)}?): in a '
+            'parameter file under topics, passed with --params',
+        )
+    if stream.frame_id != image.frame_id:
+        yield Finding(
+            'warning',
+            'frame_id',
+            stream.topic,
+            f'its frame_id is {stream.frame_id!r}, that of {image.topic} {image.frame_id!r}',
+            'check that both belong to one camera; image_pipeline expects one frame_id',
+        )
+    calibration = camera.calibration
+    distorted = calibration is not None and any(abs(d) > 1e-6 for d in calibration.d)
+    if distorted and 'rect' not in image_topic(image.topic).rpartition('/')[2]:
+        yield Finding(
+            'note',
+            'distortion',
+            stream.topic,
+            f'the lens distorts, and {image.topic} is not rectified by its name',
+            'rectify it (image_proc rectify_node; depth with interpolation 0) where millimetres '
+            'near the border count',
+        )
+
+
+def _size(image: Stream) -> tuple[int, int] | None:
+    """Return the width and height of a stream's images."""
+    first = image.samples[0]
+    if not hasattr(first, 'format'):
+        return int(first.width), int(first.height)
+    for kind in (DepthImage, ColorImage):
+        decoded = next(_decoded(image, kind))
+        if not isinstance(decoded, str):
+            array = decoded.depth_m if isinstance(decoded, DepthImage) else decoded.rgb
+            return int(array.shape[1]), int(array.shape[0])
+    return None
+
+
+def check_registration(
+    depth: Stream,
+    color: Stream,
+    calibrated: bool,
+    tree: TransformTree,
+    stages: Sequence[str] = (),
+) -> Iterator[Finding]:
+    """Check that colour looks through the depth's pixels, or can be made to.
+
+    Args:
+        depth: The depth images.
+        color: The colour images.
+        calibrated: Whether the colour has a camera_info.
+        tree: All that tf said.
+        stages: Stages that are going to run.
+    """
+    depth_size, color_size = _size(depth), _size(color)
+    if depth.frame_id == color.frame_id and depth_size == color_size:
+        yield Finding('ok', 'registration', color.topic, 'colour is registered to the depth')
+        return
+    if depth.frame_id != color.frame_id:
+        what = f'colour is in {color.frame_id!r}, depth in {depth.frame_id!r}'
+    else:
+        what = (
+            f'colour is {"x".join(map(str, color_size or ()))}, '
+            f'depth {"x".join(map(str, depth_size or ()))}'
+        )
+    what += ", so colour does not look through the depth's pixels and will not be used"
+    registering = {'register_color', 'register_depth'} & set(stages)
+    connected = tree.lookup(color.frame_id, depth.frame_id) is not None
+    if not calibrated:
+        yield Finding(
+            'warning',
+            'registration',
+            color.topic,
+            what,
+            f'record {info_topic(color.topic)} too, then add register_color to --stages',
+        )
+    elif not connected:
+        yield Finding(
+            'problem' if registering else 'warning',
+            'registration',
+            color.topic,
+            f'{what}, and tf does not connect the two frames',
+            'record /tf_static too (ros2 bag record: with transient local durability), or '
+            'publish it with tf2_ros static_transform_publisher, then add register_color to '
+            '--stages',
+        )
+    elif registering:
+        yield Finding(
+            'ok', 'registration', color.topic, f'{" and ".join(sorted(registering))} moves it'
+        )
+    else:
+        yield Finding(
+            'warning',
+            'registration',
+            color.topic,
+            what,
+            'add --stages register_color,refine_depth,inpaint_depth,project_points (or '
+            'register_depth for depth in the view of the colour camera)',
+        )

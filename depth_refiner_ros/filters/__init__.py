@@ -1,0 +1,1 @@
+"""Classical algorithms on arrays: what a stage does when it has no model."""

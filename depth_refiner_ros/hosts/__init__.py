@@ -1,0 +1,1 @@
+"""What connects stages to the world: the only importers of rclpy, rosbags and zenoh."""

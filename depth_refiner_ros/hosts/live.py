@@ -1,0 +1,223 @@
+"""What every live host shares: the newest frame wins, and silence is explained.
+
+A host's callbacks only pair messages and leave the newest complete set in a slot; one worker
+decodes it, runs the pipeline and hands on what somebody wants. A camera faster than the pipeline
+therefore costs frames, which are counted, and never latency.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from enum import IntEnum
+import threading
+import time
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..config import Configuration, encoded_as
+from ..data import DepthImage
+from ..geometry import TransformTree
+from ..messages import decode
+from ..stage import Pipeline, Synchronizer, topic_inputs
+
+_WINDOW = 300  # frames that latency is measured over
+_RATE_WINDOW_S = 5.0
+_STALE_S = 2.0  # without a result for so long, the status warns
+
+
+class Level(IntEnum):
+    """Severity of a status, with the values of diagnostic_msgs/DiagnosticStatus."""
+
+    OK = 0
+    WARN = 1
+    ERROR = 2
+
+
+class Status(NamedTuple):
+    """How a live pipeline is doing: severity, one sentence, and figures by name."""
+
+    level: Level
+    text: str
+    values: dict[str, str]
+
+
+class LiveRunner:
+    """Feeds a pipeline from live topics.
+
+    `feed`, `poll` and `status` are called from one thread of the host, `publish` and `warn` from
+    the worker's.
+
+    Args:
+        pipeline: What to run.
+        configuration: Host parameters; replace the attribute to change live ones.
+        topics: Absolute topic of every input port, for texts.
+        publish: Called with output port and value, for outputs that are wanted.
+        wanted: Returns the outputs that somebody listens to; without any, frames are left.
+        publishers: Returns how many publish on a topic.
+        warn: Called with a sentence when a frame had to be dropped.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        configuration: Configuration,
+        topics: Mapping[str, str],
+        *,
+        publish: Callable[[str, Any], None],
+        wanted: Callable[[], list[str]],
+        publishers: Callable[[str], int],
+        warn: Callable[[str], None],
+    ) -> None:
+        self.configuration = configuration
+        self.tree = TransformTree()
+        self.dropped = self.failed = 0
+        self._pipeline = pipeline
+        self._inputs = topic_inputs(type(pipeline))
+        self._topics = topics
+        self._publish, self._wanted = publish, wanted
+        self._publishers, self._warn = publishers, warn
+        self._synchronizer: Synchronizer[tuple[Any, float]] = Synchronizer(
+            self._inputs,
+            slop_s=configuration.host.slop_s,
+            deadline_s=configuration.host.deadline_s,
+        )
+        self._received = dict.fromkeys(self._inputs, 0)
+        self._error = ''
+        self._holes = (float('nan'), float('nan'))
+        self._finished_s: deque[float] = deque(maxlen=_WINDOW)
+        self._latency_s: deque[float] = deque(maxlen=_WINDOW)
+        self._slot: tuple[dict[str, Any], float] | None = None
+        self._wake = threading.Condition()
+        self._running = True
+        self._started_s = time.monotonic()
+        self._thread = threading.Thread(target=self._work, name='pipeline', daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Finish the frame in work, and no other."""
+        with self._wake:
+            self._running = False
+            self._wake.notify()
+        self._thread.join()
+
+    def feed(self, port: str, message: Any) -> None:
+        """Take one message in."""
+        self._received[port] += 1
+        stamp = message.header.stamp
+        stamp_ns = stamp.sec * 1_000_000_000 + stamp.nanosec
+        now_ns = time.monotonic_ns()
+        item = (message, now_ns * 1e-9)
+        for matched in self._synchronizer.feed(port, stamp_ns, item, now_ns):
+            self._put(matched)
+
+    def poll(self) -> None:
+        """Let waiting for optional inputs come to its end."""
+        for matched in self._synchronizer.poll(time.monotonic_ns()):
+            self._put(matched)
+
+    def _put(self, matched: Mapping[str, tuple[Any, float] | None]) -> None:
+        arrived_s = max(item[1] for item in matched.values() if item is not None)
+        messages = {port: item and item[0] for port, item in matched.items()}
+        with self._wake:
+            if self._slot is not None:
+                self.dropped += 1
+            self._slot = messages, arrived_s
+            self._wake.notify()
+
+    # -- the worker
+
+    def _work(self) -> None:
+        while True:
+            with self._wake:
+                self._wake.wait_for(lambda: self._slot is not None or not self._running)
+                if not self._running or self._slot is None:
+                    return
+                (messages, arrived_s), self._slot = self._slot, None
+            try:
+                if not (wanted := self._wanted()):
+                    continue
+                self._process(messages, wanted)
+            except (ValueError, LookupError) as error:
+                self._fail(str(error))
+            except Exception as error:  # a robot's depth must outlive any one frame
+                self._fail(f'{type(error).__name__}: {error}')
+            else:
+                self._error = ''
+                self._finished_s.append(time.monotonic())
+                self._latency_s.append(self._finished_s[-1] - arrived_s)
+
+    def _process(self, messages: dict[str, Any], wanted: list[str]) -> None:
+        values: dict[str, Any] = {
+            port: None
+            if message is None
+            else decode(self._inputs[port].type, message, self._topics[port])
+            for port, message in messages.items()
+        }
+        configuration = self.configuration
+        self._pipeline.parameters = configuration.parameters
+        outputs = self._pipeline(self.tree, **values)
+        for port in wanted:
+            if port in outputs:
+                self._publish(port, encoded_as(outputs[port], configuration.host.depth_encoding))
+        images = [value for value in outputs.values() if isinstance(value, DepthImage)]
+        if isinstance(values.get('depth'), DepthImage) and images:
+            before, after = values['depth'].depth_m, images[-1].depth_m
+            self._holes = float(np.isnan(before).mean()), float(np.isnan(after).mean())
+
+    def _fail(self, text: str) -> None:
+        self.failed += 1
+        self._error = f'frame dropped: {text}'
+        self._warn(self._error)
+
+    # -- status
+
+    def status(self) -> Status:
+        """Return how it goes: above all, why nothing is published."""
+        values = self._values()
+        last_s = self._finished_s[-1] if self._finished_s else self._started_s
+        age_s = time.monotonic() - last_s
+        if age_s < _STALE_S:
+            return Status(Level.OK, f'{values["rate_hz"]} Hz', values)
+        for port in self._synchronizer.missing():
+            topic = self._topics[port]
+            count = self._publishers(topic)
+            reason = (
+                f'{count} publish it but nothing arrives: compare QoS with '
+                f'`ros2 topic info -v {topic}`'
+                if count
+                else f'nobody publishes it: set topics.{port}, choose a camera, or remap it'
+            )
+            return Status(Level.WARN, f'waiting for {port} on {topic}: {reason}', values)
+        if self._error:
+            return Status(Level.ERROR, self._error, values)
+        if not self._wanted():
+            return Status(Level.OK, 'idle: nobody subscribes to an output', values)
+        slop_s = self.configuration.host.slop_s
+        text = (
+            f'no result for {age_s:.0f} s: inputs stopped, or their stamps differ by more than '
+            f'slop_s ({slop_s:g} s); `depth-refiner doctor` on a recording tells which'
+        )
+        return Status(Level.WARN, text, values)
+
+    def _values(self) -> dict[str, str]:
+        recent = [t for t in tuple(self._finished_s) if t > time.monotonic() - _RATE_WINDOW_S]
+        span_s = recent[-1] - recent[0] if len(recent) > 1 else 0.0
+        latency_ms = 1e3 * np.array(tuple(self._latency_s) or (0.0,))
+        counts = self._synchronizer
+        return {
+            'backend': 'classical',
+            'rate_hz': f'{(len(recent) - 1) / span_s if span_s else 0:.1f}',
+            'latency_p50_ms': f'{np.percentile(latency_ms, 50):.1f}',
+            'latency_p99_ms': f'{np.percentile(latency_ms, 99):.1f}',
+            'dropped': str(self.dropped),
+            'failed': str(self.failed),
+            'unmatched': str(counts.unmatched),
+            'late': str(counts.late),
+            'duplicated': str(counts.duplicated),
+            'clock_jumps': str(counts.jumps),
+            'holes_in': f'{self._holes[0]:.3f}',
+            'holes_out': f'{self._holes[1]:.3f}',
+            **{f'received.{port}': str(count) for port, count in self._received.items()},
+        }

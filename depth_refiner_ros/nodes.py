@@ -1,0 +1,35 @@
+"""The ROS executables: one line each."""
+
+from __future__ import annotations
+
+from .hosts.ros_node import run
+
+
+def pipeline() -> int:
+    """Run the stages that the parameter `stages` lists, in one process."""
+    return run(None, 'depth_refiner')
+
+
+def refine_depth() -> int:
+    """Run `RefineDepth`."""
+    return run('refine_depth', 'refine_depth')
+
+
+def inpaint_depth() -> int:
+    """Run `InpaintDepth`."""
+    return run('inpaint_depth', 'inpaint_depth')
+
+
+def project_points() -> int:
+    """Run `ProjectPoints`."""
+    return run('project_points', 'project_points')
+
+
+def register_depth() -> int:
+    """Run `RegisterDepth`."""
+    return run('register_depth', 'register_depth')
+
+
+def register_color() -> int:
+    """Run `RegisterColor`."""
+    return run('register_color', 'register_color')

@@ -1,0 +1,295 @@
+"""The lifecycle node, in process, driven as ros2cli and other nodes would drive it."""
+
+import array
+import time
+
+from diagnostic_msgs.msg import DiagnosticArray
+import numpy as np
+import pytest
+from rcl_interfaces.srv import DescribeParameters
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.lifecycle import TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from rclpy.qos import qos_profile_sensor_data
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
+
+from depth_refiner_ros.config import HostParameters, configure
+from depth_refiner_ros.data import DepthImage, Header, PinholeCamera
+from depth_refiner_ros.hosts.ros_node import FAMILY, StageNode
+from depth_refiner_ros.messages import encode, encode_compressed
+from depth_refiner_ros.stage import declared_parameters, parameter_values
+
+WIDTH, HEIGHT = 64, 48
+SUCCESS = TransitionCallbackReturn.SUCCESS
+
+
+@pytest.fixture
+def ros():
+    rclpy.init(args=['--ros-args', '-r', '__ns:=/camera'])
+    yield
+    rclpy.try_shutdown()
+
+
+class Robot:
+    """A node under test beside a camera and a consumer, all on one executor."""
+
+    def __init__(self, stages='refine_depth,inpaint_depth,project_points', overrides=()):
+        self.node = StageNode(stages, 'depth_refiner', parameter_overrides=list(overrides))
+        self.peer = rclpy.create_node('peer')
+        self.executor = SingleThreadedExecutor()
+        self.executor.add_node(self.node)
+        self.executor.add_node(self.peer)
+        self.received = {}
+        self.stamp_ns = 1_000_000_000
+
+    def start(self):
+        assert self.node.trigger_configure() == SUCCESS
+        assert self.node.trigger_activate() == SUCCESS
+
+    def publisher(self, message_type, topic):
+        return self.peer.create_publisher(message_type, topic, 1)
+
+    def listen(self, message_type, topic, qos=1):
+        self.received[topic] = []
+        self.peer.create_subscription(message_type, topic, self.received[topic].append, qos)
+
+    def spin(self, until, timeout_s=10.0):
+        end_s = time.monotonic() + timeout_s
+        while not until():
+            assert time.monotonic() < end_s, 'timed out'
+            self.executor.spin_once(timeout_sec=0.02)
+
+    def matched(self, *publishers):
+        """Wait until the node hears the camera and the consumer hears the node."""
+        listened = [t for t in self.received if t != '/diagnostics']
+        self.spin(
+            lambda: (
+                all(p.get_subscription_count() for p in publishers)
+                and len(self.node._subscribed_outputs()) == len(listened)
+            )
+        )
+
+    def frame(self, encoding='16UC1'):
+        self.stamp_ns += 33_000_000
+        header = Header(self.stamp_ns, 'camera_depth_optical_frame')
+        depth_m = np.full((HEIGHT, WIDTH), 1.5, np.float32)
+        depth_m[20:24, 30:36] = np.nan
+        camera = PinholeCamera(header, WIDTH, HEIGHT, 60.0, 60.0, 31.5, 23.5)
+        return DepthImage(header, depth_m, encoding), camera
+
+    def close(self):
+        self.node.destroy_node()
+        self.peer.destroy_node()
+
+
+@pytest.fixture
+def robot(ros):
+    made = []
+
+    def make(**kwargs):
+        made.append(Robot(**kwargs))
+        return made[-1]
+
+    yield make
+    for item in made:
+        item.close()
+
+
+@pytest.mark.parametrize('encoding', ['16UC1', '32FC1'])
+def test_answers_in_kind(robot, encoding):
+    r = robot()
+    r.start()
+    images, infos = (
+        r.publisher(Image, 'depth/image_rect'),
+        r.publisher(CameraInfo, 'depth/camera_info'),
+    )
+    r.listen(Image, 'depth_inpainted/image_rect')
+    r.listen(CameraInfo, 'depth_inpainted/camera_info')
+    r.listen(PointCloud2, 'points')
+    r.matched(images, infos)
+    depth, camera = r.frame(encoding)
+
+    images.publish(encode(depth, FAMILY))
+    infos.publish(encode(camera, FAMILY))
+    r.spin(lambda: all(r.received.values()))
+    out = r.received['depth_inpainted/image_rect'][0]
+    assert out.encoding == encoding
+    assert (out.header.stamp.sec, out.header.stamp.nanosec) == (1, 33_000_000)
+    assert out.header.frame_id == 'camera_depth_optical_frame'
+    pixels = np.frombuffer(out.data, np.uint16 if encoding == '16UC1' else np.float32)
+    np.testing.assert_allclose(pixels, 1500 if encoding == '16UC1' else 1.5, rtol=1e-3)
+    assert r.received['depth_inpainted/camera_info'][0].k[0] == 60.0
+    assert r.received['points'][0].height == HEIGHT
+
+
+def test_same_pixels_as_the_bag_host(robot, tmp_path):
+    bag = pytest.importorskip('depth_refiner_ros.hosts.bag')
+    r = robot(stages='inpaint_depth')
+    r.start()
+    images, infos = (
+        r.publisher(Image, 'depth/image_rect'),
+        r.publisher(CameraInfo, 'depth/camera_info'),
+    )
+    r.listen(Image, 'depth_inpainted/image_rect')
+    r.matched(images, infos)
+    depth, camera = r.frame()
+    with bag.BagWriter(tmp_path / 'in.mcap') as writer:
+        writer.write('/depth', 1, depth)
+        writer.write('/info', 1, camera)
+    configuration = configure({'stages': 'inpaint_depth'})
+    pipeline = configuration.pipeline(configuration.parameters)
+    topics = {'depth': '/depth', 'camera': '/info'}
+    topics |= dict.fromkeys(('stddev', 'provenance', 'color'), '/none')
+    with bag.open_bag(tmp_path / 'in.mcap') as reader:
+        (result,) = bag.Replay(reader, pipeline, topics)
+    expected = encode(result.outputs['inpaint_depth.depth'], FAMILY)
+    images.publish(encode(depth, FAMILY))
+    infos.publish(encode(camera, FAMILY))
+    r.spin(lambda: r.received['depth_inpainted/image_rect'])
+    assert r.received['depth_inpainted/image_rect'][0] == expected
+
+
+def test_compressed_depth_transport(robot):
+    r = robot(overrides=[Parameter('depth_image_transport', value='compressedDepth')])
+    r.start()
+    images = r.publisher(CompressedImage, 'depth/image_rect/compressedDepth')
+    infos = r.publisher(CameraInfo, 'depth/camera_info')
+    r.listen(Image, 'depth_refined/image_rect')
+    r.matched(images, infos)
+    depth, camera = r.frame()
+    images.publish(encode_compressed(depth, FAMILY, 'rvl'))
+    infos.publish(encode(camera, FAMILY))
+    r.spin(lambda: r.received['depth_refined/image_rect'])
+
+
+def test_every_parameter_is_described_and_equal_in_struct_and_node(robot):
+    r = robot()
+    node = r.node
+    configuration = node._configuration
+    for parameters in (configuration.host, configuration.parameters):
+        values = parameter_values(parameters)
+        for name, declared in declared_parameters(type(parameters)).items():
+            assert node.get_parameter(name).value == values[name]
+            descriptor = node.describe_parameter(name)
+            assert descriptor.description.startswith(declared.description)
+            assert descriptor.read_only == (not declared.live)
+    client = r.peer.create_client(DescribeParameters, 'depth_refiner/describe_parameters')
+    future = client.call_async(DescribeParameters.Request(names=['project_points.stride_px']))
+    r.spin(future.done)
+    (described,) = future.result().descriptors
+    assert (described.integer_range[0].from_value, described.integer_range[0].to_value) == (1, 64)
+
+
+def test_live_parameter_takes_effect_and_bad_ones_are_refused(robot):
+    r = robot(stages='project_points')
+    r.start()
+    images, infos = (
+        r.publisher(Image, 'depth/image_rect'),
+        r.publisher(CameraInfo, 'depth/camera_info'),
+    )
+    r.listen(PointCloud2, 'points')
+    r.matched(images, infos)
+
+    def cloud():
+        r.received['points'].clear()
+        depth, camera = r.frame()
+        images.publish(encode(depth, FAMILY))
+        infos.publish(encode(camera, FAMILY))
+        r.spin(lambda: r.received['points'])
+        return r.received['points'][-1]
+
+    assert cloud().width == WIDTH
+    (result,) = r.node.set_parameters([Parameter('project_points.stride_px', value=4)])
+    assert result.successful
+    assert cloud().width == WIDTH // 4
+    (result,) = r.node.set_parameters([Parameter('project_points.stride_px', value=65)])
+    assert not result.successful
+    assert '65' in result.reason
+    assert cloud().width == WIDTH // 4
+
+
+def test_refuses_a_word_that_is_no_choice(robot):
+    r = robot()
+    (result,) = r.node.set_parameters([Parameter('refine_depth.sensor', value='nokia')])
+    assert not result.successful
+    assert 'must be one of kinect_v1' in result.reason
+
+
+def test_host_parameter_that_is_not_live_is_read_only(robot):
+    r = robot()
+    (result,) = r.node.set_parameters([Parameter('slop_s', value=0.5)])
+    assert not result.successful
+
+
+@pytest.mark.parametrize(
+    ('name', 'value', 'message'),
+    [
+        ('refine_depth.spatial_strenght', 1.0, 'did you mean refine_depth.spatial_strength'),
+        ('refine_depth.spatial_strength', 3.0, 'must be between 0 and 1'),
+        ('topics.dept', '/x', 'unknown port topics.dept'),
+        ('stages', 'refine', "unknown stage 'refine'"),
+    ],
+)
+def test_bad_parameter_file_is_one_sentence(ros, name, value, message):
+    with pytest.raises(ValueError, match=message):
+        StageNode(None, 'bad', parameter_overrides=[Parameter(name, value=value)])
+
+
+def test_whole_number_serves_where_a_float_is_meant(robot):
+    r = robot(overrides=[Parameter('inpaint_depth.max_hole_px', value=40)])
+    assert r.node.get_parameter('inpaint_depth.max_hole_px').value == 40.0
+
+
+def test_lifecycle_round_trip_and_no_subscription_while_inactive(robot):
+    r = robot()
+    images = r.publisher(Image, 'depth/image_rect')
+    r.start()
+    r.matched(images)
+    assert r.node.trigger_deactivate() == SUCCESS
+    r.spin(lambda: images.get_subscription_count() == 0)
+    assert r.node.trigger_cleanup() == SUCCESS
+    r.start()
+    r.matched(images)
+    assert r.node.trigger_shutdown() == SUCCESS
+
+
+def test_bad_encoding_is_dropped_and_reported(robot):
+    r = robot()
+    r.start()
+    images, infos = (
+        r.publisher(Image, 'depth/image_rect'),
+        r.publisher(CameraInfo, 'depth/camera_info'),
+    )
+    r.listen(Image, 'depth_refined/image_rect')
+    r.listen(DiagnosticArray, '/diagnostics')
+    r.matched(images, infos)
+    _, camera = r.frame()
+    bad = Image(height=1, width=1, encoding='bgr8', step=3, data=array.array('B', [1, 2, 3]))
+    info = encode(camera, FAMILY)
+    bad.header = info.header
+    images.publish(bad)
+    infos.publish(info)
+
+    def reported():
+        return any(
+            status.level == b'\x02' and "'bgr8' is not a depth image" in status.message
+            for array_ in r.received['/diagnostics']
+            for status in array_.status
+        )
+
+    r.spin(reported)
+
+
+def test_sensor_qos_in_reliable_out(robot):
+    r = robot()
+    r.start()
+    r.listen(Image, 'depth_refined/image_rect')
+    (info,) = r.peer.get_publishers_info_by_topic('/camera/depth_refined/image_rect')
+    assert info.qos_profile.reliability.name == 'RELIABLE'
+    (info,) = r.peer.get_subscriptions_info_by_topic('/camera/depth/image_rect')
+    assert info.qos_profile.reliability == qos_profile_sensor_data.reliability
+
+
+def test_autostart_is_declared():
+    assert declared_parameters(HostParameters)['autostart'].default is True

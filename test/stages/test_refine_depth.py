@@ -1,0 +1,82 @@
+import numpy as np
+import pytest
+
+from depth_refiner_ros.data import DepthImage, Header, PinholeCamera, Provenance
+from depth_refiner_ros.filters.noise import SENSORS
+from depth_refiner_ros.stages.refine_depth import RefineDepth, RefineDepthParameters
+
+HEADER = Header(1_000_000_000, 'camera')
+CAMERA = PinholeCamera(Header(0, 'camera'), 64, 48, 525.0, 525.0, 31.5, 23.5)
+
+
+def frame(depth_m, stamp_ns=1_000_000_000, encoding='16UC1'):
+    return DepthImage(Header(stamp_ns, 'camera'), depth_m.astype(np.float32), encoding)
+
+
+def wall(distance_m=2.0):
+    return np.full((48, 64), distance_m, np.float32)
+
+
+@pytest.mark.parametrize('sensor', SENSORS)
+def test_clean_wall_stays_and_noise_shrinks(sensor):
+    parameters = RefineDepthParameters(sensor=sensor, keep_quantization=False)
+    out = RefineDepth(parameters)(frame(wall()), CAMERA)
+    np.testing.assert_allclose(out['depth'].depth_m, 2.0, atol=1e-5)
+    sigma = SENSORS[sensor].stddev_m(wall(), CAMERA.fx)[24, 32]
+    assert 0 < out['stddev'].stddev_m[24, 32] < sigma
+
+
+def test_header_encoding_and_camera_go_through():
+    out = RefineDepth()(frame(wall()), CAMERA)
+    assert out['depth'].encoding == '16UC1'
+    assert out['depth'].header == HEADER
+    assert out['camera'].header == HEADER
+    assert out['camera'].fx == CAMERA.fx
+
+
+def test_provenance_tells_measured_refined_and_invalid():
+    rng = np.random.default_rng(0)
+    depth_m = wall() + rng.normal(0, 0.004, (48, 64))
+    depth_m[10, 10] = np.nan
+    out = RefineDepth(RefineDepthParameters(keep_quantization=False))(frame(depth_m), CAMERA)
+    provenance = out['provenance'].provenance
+    assert provenance[10, 10] == Provenance.INVALID
+    assert np.isnan(out['stddev'].stddev_m[10, 10])
+    assert (provenance == Provenance.REFINED).mean() > 0.9
+    nothing = RefineDepthParameters(
+        flying_pixel_filter=False, spatial_filter=False, temporal_filter=False
+    )
+    out = RefineDepth(nothing)(frame(depth_m), CAMERA)
+    assert (out['provenance'].provenance == Provenance.MEASURED).sum() == 48 * 64 - 1
+    np.testing.assert_array_equal(out['depth'].depth_m, depth_m.astype(np.float32))
+
+
+def test_time_averages_what_stands_still_and_drops_what_moved():
+    rng = np.random.default_rng(0)
+    stage = RefineDepth(RefineDepthParameters(spatial_filter=False, flying_pixel_filter=False))
+    noise_m = SENSORS['kinect_v1'].stddev_m(wall(), CAMERA.fx)[0, 0]
+    for i in range(20):
+        depth_m = wall() + rng.normal(0, noise_m, (48, 64))
+        out = stage(frame(depth_m, i * 33_000_000), CAMERA)
+    assert out['depth'].depth_m.std() < 0.5 * noise_m
+    moved_m = wall()
+    moved_m[10:30, 10:30] = 1.5
+    out = stage(frame(moved_m, 20 * 33_000_000), CAMERA)
+    np.testing.assert_allclose(out['depth'].depth_m[10:30, 10:30], 1.5, atol=1e-6)
+
+
+def test_live_switch_forgets_the_past():
+    stage = RefineDepth(RefineDepthParameters(spatial_filter=False))
+    stage(frame(wall(2.0)), CAMERA)
+    stage.parameters = RefineDepthParameters(spatial_filter=False, temporal_filter=False)
+    stage(frame(wall(2.0), 1_033_000_000), CAMERA)
+    stage.parameters = RefineDepthParameters(spatial_filter=False)
+    out = stage(frame(wall(2.003), 1_066_000_000), CAMERA)
+    np.testing.assert_allclose(out['depth'].depth_m, 2.003, atol=1e-6)
+
+
+def test_nothing_measured_and_wrong_camera():
+    out = RefineDepth()(frame(np.full((48, 64), np.nan)), CAMERA)
+    assert np.isnan(out['depth'].depth_m).all()
+    with pytest.raises(ValueError, match='the image is 5x4 but its camera_info says 64x48'):
+        RefineDepth()(frame(np.ones((4, 5))), CAMERA)

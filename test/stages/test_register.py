@@ -1,0 +1,47 @@
+"""register_depth and register_color: their geometry is tested in test_geometry."""
+
+import numpy as np
+
+from depth_refiner_ros.data import (
+    ColorImage,
+    DepthImage,
+    Header,
+    PinholeCamera,
+    RigidTransform,
+)
+from depth_refiner_ros.stages.register_color import RegisterColor
+from depth_refiner_ros.stages.register_depth import RegisterDepth
+
+DEPTH_HEADER, COLOR_HEADER = Header(7, 'depth'), Header(6, 'color')
+CAMERA = PinholeCamera(DEPTH_HEADER, 32, 24, 40.0, 40.0, 15.5, 11.5)
+COLOR_CAMERA = PinholeCamera(COLOR_HEADER, 32, 24, 40.0, 40.0, 15.5, 11.5)
+# 0.1 m beside it at 2 m: 40 * 0.1 / 2 = 2 px of parallax.
+COLOR_FROM_DEPTH = RigidTransform(COLOR_HEADER, 'depth', np.eye(3), np.array([-0.1, 0.0, 0.0]))
+
+
+def test_depth_moves_by_the_parallax_and_takes_the_colour_frame():
+    depth_m = np.full((24, 32), 2.0, np.float32)
+    depth_m[5, 10] = np.nan
+    depth = DepthImage(DEPTH_HEADER, depth_m, '16UC1')
+    out = RegisterDepth()(depth, CAMERA, COLOR_CAMERA, COLOR_FROM_DEPTH)
+    assert out['depth'].header == Header(7, 'color')
+    assert out['camera'].header == Header(7, 'color')
+    assert out['depth'].encoding == '16UC1'
+    assert np.isnan(out['depth'].depth_m[5, 8])
+    assert np.isnan(out['depth'].depth_m[:, 30:]).all()
+    assert np.nansum(out['depth'].depth_m == 2.0) == 24 * 30 - 1
+
+
+def test_colour_is_looked_up_where_the_pixel_is_seen():
+    rgb = np.zeros((24, 32, 3), np.uint8)
+    rgb[:, :, 0] = np.arange(32)
+    depth = DepthImage(DEPTH_HEADER, np.full((24, 32), 2.0, np.float32))
+    color = ColorImage(COLOR_HEADER, rgb)
+    out = RegisterColor()(depth, CAMERA, color, COLOR_CAMERA, COLOR_FROM_DEPTH)
+    assert out['color'].header == DEPTH_HEADER
+    np.testing.assert_array_equal(out['color'].rgb[3, 2:, 0], np.arange(30))
+
+
+def test_without_colour_there_is_nothing_to_say():
+    depth = DepthImage(DEPTH_HEADER, np.ones((24, 32), np.float32))
+    assert RegisterColor()(depth, CAMERA) == {}
