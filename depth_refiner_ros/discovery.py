@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+import re
 
 from .messages import COMPRESSED_IMAGE, IMAGE
 
 CAMERA_INFO = 'sensor_msgs/msg/CameraInfo'
 _TRANSPORTS = ('compressedDepth', 'compressed')
-_NOT_COLOR = ('depth', 'disparity', 'infra', '/ir', 'stddev', 'provenance', 'reference')
-_NOT_DEPTH = ('stddev', 'provenance', 'reference', 'depth_refined', 'depth_inpainted')
+_NOT_COLOR = re.compile(
+    r'depth|disparity|infra|stddev|provenance|reference|(^|[/_])ir\d?([/_]|$)', re.IGNORECASE
+)
+_NOT_DEPTH = re.compile(r'stddev|provenance|reference|depth_refined|depth_inpainted')
 
 
 def image_topic(topic: str) -> str:
@@ -36,8 +39,8 @@ def camera_topics(topics: Mapping[str, str]) -> dict[str, list[str]]:
         to the first image of its kind and is missing where the recording has none beside it.
     """
     images = {image_topic(t) for t, kind in topics.items() if kind in (IMAGE, COMPRESSED_IMAGE)}
-    depth = [t for t in images if 'depth' in t and not any(word in t for word in _NOT_DEPTH)]
-    color = [t for t in images if not any(word in t.lower() for word in _NOT_COLOR)]
+    depth = [t for t in images if 'depth' in t.lower() and not _NOT_DEPTH.search(t)]
+    color = [t for t in images if not _NOT_COLOR.search(t)]
     found = {'depth': sorted(depth, key=_depth_rank), 'color': sorted(color, key=_color_rank)}
     for port, image in (('camera', 'depth'), ('color_camera', 'color')):
         infos = [info_topic(t) for t in found[image][:1]]

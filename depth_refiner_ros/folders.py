@@ -13,6 +13,7 @@ The project's layout:
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 import json
@@ -40,6 +41,9 @@ WORLD_FRAME = 'world'
 
 # Folders without stamps start at a fixed moment, so that importing twice gives the same bytes.
 _EPOCH_NS = 1_700_000_000_000_000_000
+
+
+_NO_COLOR = (1, 1, 0, 0)
 
 
 class FolderFrame(NamedTuple):
@@ -123,8 +127,20 @@ class Folder:
         path = self.path / 'camera.json'
         try:
             self._info = json.loads(path.read_text(encoding='utf-8'))
+            if not isinstance(self._info, dict):
+                raise ValueError('expected names and values')
             self._camera(Header(0, DEPTH_FRAME))
             self._unit_m = float(self._info['depth_unit_m'])
+            if not 0 < self._unit_m < 1:
+                raise ValueError(
+                    f'depth_unit_m is the metres of one count, got {self._unit_m:g}; '
+                    'millimetres are 0.001'
+                )
+            if len(self._info.get('color_K', _NO_COLOR)) != 4:
+                raise ValueError('color_K must be four numbers: fx fy cx cy')
+            PinholeCamera(Header(0, COLOR_FRAME), 1, 1, *self._info.get('color_K', _NO_COLOR))
+            if len(self._info.get('color_from_depth_t_m', (0, 0, 0))) != 3:
+                raise ValueError('color_from_depth_t_m must be three numbers: x y z')
         except KeyError as error:
             raise ValueError(f'{path} has no {error.args[0]!r}') from None
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -165,6 +181,11 @@ class Folder:
 
     def _depth_image(self, header: Header, path: Path) -> DepthImage:
         raw = _read_png16(path)
+        if raw.shape != (self._info['height'], self._info['width']):
+            raise ValueError(
+                f'{path} is {raw.shape[1]}x{raw.shape[0]}, but its camera '
+                f'{self._info["width"]}x{self._info["height"]}'
+            )
         # Whole millimetres stay 16UC1; finer units would be rounded by it.
         encoding: DepthEncoding = '16UC1' if self._unit_m == 0.001 else '32FC1'
         return DepthImage(header, _metres(raw, self._unit_m), encoding)
@@ -176,11 +197,13 @@ class Folder:
         self._color_frame = DEPTH_FRAME  # TUM's depth is registered to its colour
         self._info = {'width': 640, 'height': 480, 'fx': 525.0, 'fy': 525.0}
         self._info |= {'cx': 319.5, 'cy': 239.5}  # TUM's recommendation for all its sequences
-        color = _read_list(self.path / 'rgb.txt')
-        poses = _read_list(self.path / 'groundtruth.txt')
+        color = _read_list(self.path / 'rgb.txt', 1)
+        poses = _read_list(self.path / 'groundtruth.txt', 7)
+        color_ns, poses_ns = list(color), list(poses)
         self._entries = []
-        for stamp_ns, (name, *_) in _read_list(self.path / 'depth.txt').items():
-            color_row, pose_row = _nearest(color, stamp_ns), _nearest(poses, stamp_ns)
+        for stamp_ns, (name, *_) in _read_list(self.path / 'depth.txt', 1).items():
+            color_row = _nearest(color, color_ns, stamp_ns)
+            pose_row = _nearest(poses, poses_ns, stamp_ns)
             self._entries.append(
                 _Entry(
                     stamp_ns,
@@ -198,31 +221,42 @@ _TUM_SLOP_NS = 20_000_000
 _Row = TypeVar('_Row')
 
 
-def _read_list(path: Path) -> dict[int, list[str]]:
+def _read_list(path: Path, columns: int) -> dict[int, list[str]]:
+    """Return the columns after the stamp, by stamp, in the order of the stamps."""
     if not path.exists():
         return {}
     rows: dict[int, list[str]] = {}
-    for number, line in enumerate(path.read_text(encoding='utf-8').splitlines(), 1):
+    text = path.read_text(encoding='utf-8', errors='replace')
+    for number, line in enumerate(text.splitlines(), 1):
         if not line.strip() or line.startswith('#'):
             continue
+        stamp, *rest = line.split()
         try:
-            stamp, *rest = line.split()
+            if len(rest) < columns:
+                raise ValueError
             seconds, _, fraction = stamp.partition('.')
             rows[int(seconds) * 1_000_000_000 + int(f'{fraction:0<9}'[:9])] = rest
+            if columns > 1:
+                [float(value) for value in rest[:columns]]
         except ValueError:
-            raise ValueError(f'{path}, line {number}: expected "timestamp ..."') from None
-    return rows
+            kind = 'file name' if columns == 1 else 'tx ty tz qx qy qz qw'
+            raise ValueError(
+                f'{path}, line {number}: expected a timestamp and {kind}, got {line.strip()!r}'
+            ) from None
+    return dict(sorted(rows.items()))
 
 
-def _nearest(rows: dict[int, _Row], stamp_ns: int) -> _Row | None:
-    near = min(rows, key=lambda key: abs(key - stamp_ns), default=None)
+def _nearest(rows: dict[int, _Row], stamps_ns: list[int], stamp_ns: int) -> _Row | None:
+    after = bisect_left(stamps_ns, stamp_ns)
+    candidates = stamps_ns[max(0, after - 1) : after + 1]
+    near = min(candidates, key=lambda key: abs(key - stamp_ns), default=None)
     if near is None or abs(near - stamp_ns) > _TUM_SLOP_NS:
         return None
     return rows[near]
 
 
 def _pose_from_tum(row: list[str]) -> Any:
-    x, y, z, qx, qy, qz, qw = (float(value) for value in row)
+    x, y, z, qx, qy, qz, qw = (float(value) for value in row[:7])
     pose = np.eye(4)
     pose[:3, 3] = x, y, z
     pose[:3, :3] = rotation_from_quaternion(qx, qy, qz, qw)
@@ -233,26 +267,34 @@ def _first(folder: Path, stem: str, suffixes: tuple[str, ...]) -> Path | None:
     return next((p for s in suffixes if (p := folder / f'{stem}{s}').exists()), None)
 
 
-def _read_png16(path: Path) -> Any:
-    raw = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-    if raw is None:
+def _imread(path: Path, flags: int) -> Any:
+    # Decoded from memory: cv2.imread prints its own complaints beside ours.
+    octets = np.frombuffer(path.read_bytes(), np.uint8)
+    image = cv2.imdecode(octets, flags) if octets.size else None
+    if image is None:
         raise ValueError(f'{path} is not a readable image')
+    return image
+
+
+def _read_png16(path: Path) -> Any:
+    raw = _imread(path, cv2.IMREAD_UNCHANGED)
     if raw.dtype != np.uint16 or raw.ndim != 2:
         raise ValueError(f'{path} must be a 16-bit grey PNG, got {raw.dtype} {raw.shape}')
     return raw
 
 
 def _metres(raw: Any, unit_m: float) -> Float32Array:
-    # Divided, not multiplied: 0.001 has no exact float, 1000 has.
-    depth_m = (raw / np.float64(round(1 / unit_m))).astype(np.float32)
+    # Divided by whole counts a metre where there are such: 0.001 has no exact float, 1000 has.
+    per_metre = 1 / unit_m
+    if abs(per_metre - round(per_metre)) < 1e-6 * per_metre:
+        per_metre = round(per_metre)
+    depth_m = (raw / np.float64(per_metre)).astype(np.float32)
     depth_m[raw == 0] = np.nan
     return np.asarray(depth_m)
 
 
 def _read_color(path: Path) -> UInt8Array:
-    bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if bgr is None:
-        raise ValueError(f'{path} is not a readable image')
+    bgr = _imread(path, cv2.IMREAD_COLOR)
     return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
 
 
@@ -260,9 +302,9 @@ def _read_pose(path: Path) -> Any:
     if not path.exists():
         return None
     try:
-        pose = np.loadtxt(path)
-    except ValueError as error:
-        raise ValueError(f'{path} is not a 4x4 matrix: {error}') from None
-    if pose.shape != (4, 4) or not np.isfinite(pose).all():
-        raise ValueError(f'{path} is not a 4x4 matrix')
+        pose = np.array(path.read_text(encoding='utf-8').split(), np.float64).reshape(4, 4)
+    except ValueError:
+        pose = np.full((4, 4), np.nan)
+    if not np.isfinite(pose).all():
+        raise ValueError(f'{path} is not a 4x4 matrix of numbers')
     return pose

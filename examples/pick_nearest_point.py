@@ -55,7 +55,9 @@ class PickNearestPoint(Node):
         # The nearest distance that enough pixels share, so that a stray one is not grasped.
         nearest_m = np.partition(depth_m[trusted], self.min_neighbours - 1)
         row, column = np.argwhere(trusted & (depth_m <= nearest_m[self.min_neighbours - 1]))[0]
-        points = point_cloud2.read_points_numpy(cloud, ('x', 'y', 'z'), reshape_organized_cloud=True)
+        points = point_cloud2.read_points_numpy(
+            cloud, ('x', 'y', 'z'), reshape_organized_cloud=True
+        )
         x, y, z = points.reshape(cloud.height, cloud.width, 3)[row, column]
         message = PointStamped(header=cloud.header)
         message.point.x, message.point.y, message.point.z = float(x), float(y), float(z)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, is_dataclass
 import math
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import numpy as np
 import numpy.typing as npt
@@ -56,7 +56,7 @@ def quantile(histogram: Float64Array, share: float) -> float:
     """Return a quantile from a histogram of counts and of the sums of the keys themselves.
 
     The answer is the mean of the bin that holds the quantile: exact where its values are equal,
-    otherwise within 1.6 %.
+    otherwise within 1.6 %, or 61 um.
     """
     counts, sums = histogram
     below = np.cumsum(counts)
@@ -91,25 +91,27 @@ def to_json(value: Any) -> Any:
         return value.tolist()
     if isinstance(value, tuple):
         return [to_json(item) for item in value]
-    if hasattr(value, '__dataclass_fields__'):
+    if is_dataclass(value):
         return {f.name: to_json(getattr(value, f.name)) for f in fields(value)}
-    if isinstance(value, Mapping):
-        return {key: to_json(item) for key, item in value.items()}
-    return value
+    return dict(value) if isinstance(value, Mapping) else value
 
 
 def from_json(kind: type[T], value: Mapping[str, Any]) -> T:
-    """Return the accumulator that `to_json` was given.
+    """Return the accumulator of this kind that `to_json` was given.
 
     Raises:
-        TypeError: If the value has other fields.
+        TypeError, KeyError: If the value has other fields.
     """
-    restore = getattr(kind, '_restore', None)
-    if restore is not None:
-        return restore(value)  # type: ignore[no-any-return]
-    return kind(
-        **{k: np.array(v, np.float64) if isinstance(v, list) else v for k, v in value.items()}
-    )
+    hints = get_type_hints(kind)
+    return kind(**{name: _restored(hints[name], item) for name, item in value.items()})
+
+
+def _restored(hint: Any, value: Any) -> Any:
+    if get_origin(hint) is tuple:
+        return tuple(_restored(get_args(hint)[0], item) for item in value)
+    if get_origin(hint) is np.ndarray:
+        return np.array(value, np.float64)
+    return from_json(hint, value) if is_dataclass(hint) else value
 
 
 @dataclass(frozen=True)

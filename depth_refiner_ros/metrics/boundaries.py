@@ -254,20 +254,19 @@ def count_flying_pixels(
             room between the surfaces.
         tolerance: Share of the reference by which a pixel is off a surface.
     """
-    size = 2 * radius_px + 1
-    edges = depth_edges(reference_m, jump=jump).astype(np.uint8)
-    near_edge = cv2.dilate(edges, np.ones((size, size), np.uint8)) > 0
-    v, u = np.nonzero(near_edge & has_depth(depth_m))
+    window = np.ones((2 * radius_px + 1,) * 2, np.uint8)
+    near_edge = cv2.dilate(depth_edges(reference_m, jump=jump).astype(np.uint8), window) > 0
+    near_edge &= has_depth(depth_m)
+    known_m = np.where(has_depth(reference_m), reference_m, np.float32(np.nan))
+    between = near_edge & (depth_m > cv2.erode(np.nan_to_num(known_m, nan=np.inf), window))
+    between &= depth_m < cv2.dilate(np.nan_to_num(known_m), window)
+    # Most pixels lie on the surface that the reference has at the very pixel.
+    between &= ~(np.abs(depth_m - known_m) <= np.float32(tolerance) * known_m)
+    v, u = np.nonzero(between)
     d = depth_m[v, u]
-    # Unknown references become so far that nothing is near them, and are no farthest either.
-    padded = np.pad(reference_m, radius_px, constant_values=np.nan)
-    off_all = np.ones(len(d), np.bool_)
-    nearest, farthest = np.full(len(d), np.inf, np.float32), np.zeros(len(d), np.float32)
-    for dv in range(size):
-        for du in range(size):
-            r = padded[v + dv, u + du]
-            r[~has_depth(r)] = np.nan
-            off_all &= ~(np.abs(d - r) <= np.float32(tolerance) * r)
-            nearest, farthest = np.fmin(nearest, r), np.fmax(farthest, r)
-    flying = off_all & (nearest < d) & (d < farthest)
-    return FlyingPixels(len(d), int(np.count_nonzero(flying)))
+    padded = np.pad(known_m, radius_px, constant_values=np.nan)
+    on_any = np.zeros(len(d), np.bool_)
+    for dv, du in np.ndindex(window.shape):
+        r = padded[v + dv, u + du]
+        on_any |= np.abs(d - r) <= np.float32(tolerance) * r
+    return FlyingPixels(int(np.count_nonzero(near_edge)), int(np.count_nonzero(~on_any)))

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -13,7 +12,7 @@ import numpy.typing as npt
 
 from ..data import BoolArray, Float32Array, Float64Array
 from ..geometry import fill_nearest
-from .accumulate import LOG_BINS, from_json, has_depth, log_histogram, merged, quantile, ratio
+from .accumulate import LOG_BINS, has_depth, log_histogram, merged, quantile, ratio
 
 _MM = 1e3  # per metre
 _PER_KM = 1e3  # 1/km per 1/m
@@ -241,11 +240,6 @@ class BinnedErrors:
             raise ValueError(f'bins differ: {self.edges} and {other.edges}')
         bins = zip(self.bins, other.bins, strict=True)
         return BinnedErrors(self.edges, tuple(a + b for a, b in bins))
-
-    @classmethod
-    def _restore(cls, value: Mapping[str, Any]) -> BinnedErrors:
-        bins = (from_json(DepthErrors, errors) for errors in value['bins'])
-        return cls(tuple(value['edges']), tuple(bins))
 
 
 def errors_by_bin(

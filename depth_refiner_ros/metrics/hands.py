@@ -1,8 +1,8 @@
 """Errors of hand keypoints.
 
 Joints are arrays (N, J, D): N frames of J joints, D = 3 for millimetres in space and 2 for pixels.
-A joint that was not found is NaN: it is left out of the mean errors, as the sum of published
-evaluations do, and counts as wrong wherever shares are counted.
+A joint that was not found is NaN: it is left out of the mean errors and counts as wrong wherever
+shares are counted, so `joints_within(errors, [inf])` is the share that was found.
 """
 
 from __future__ import annotations

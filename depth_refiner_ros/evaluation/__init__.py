@@ -1,0 +1,1 @@
+"""How good the depth is, against whom: protocols, peers, scores and reports."""
