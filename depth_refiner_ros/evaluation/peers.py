@@ -154,11 +154,12 @@ class IPBasic(Peer):
     ) -> Float32Array:
         """Return depth, (H, W) metres."""
         max_m = np.float32(self.parameters.max_distance_m)
-        measured = (depth.depth_m > _EMPTY_M) & (depth.depth_m < max_m - _EMPTY_M)
+        # Upside down, a dilation (a maximum) lets the nearer surface win, and 0 is empty.
+        inverted_m = max_m - depth.depth_m
+        measured = (depth.depth_m > _EMPTY_M) & (inverted_m > _EMPTY_M)
         if not measured.any():
             return np.full_like(depth.depth_m, np.nan)
-        # Upside down, a dilation (a maximum) lets the nearer surface win, and 0 is empty.
-        inverted_m = np.where(measured, max_m - depth.depth_m, np.float32(0))
+        inverted_m = np.where(measured, inverted_m, np.float32(0))
         inverted_m = self.grown(inverted_m)
         inverted_m = np.asarray(
             cv2.morphologyEx(inverted_m, cv2.MORPH_CLOSE, np.ones((5, 5), np.uint8)), np.float32
@@ -357,9 +358,8 @@ class Librealsense(Peer):
     Disparity, spatial filter, [temporal filter], depth, [hole filling]: the order that its
     doc/post-processing-filters.md recommends, without the decimation, which changes the size.
     Measured pixels change: that is what the filters are for. Depth is rounded to `depth_unit_m`;
-    65535 of them are the farthest there is. Hole filling is one pass over the rows in place, so
-    that what it cannot reach (the first column, the first and last row, holes that begin there)
-    stays empty.
+    65535 of them are the farthest there is. Hole filling is one pass over the rows, in place, and
+    leaves out the first column and, in modes 1 and 2, the first and the last row.
 
     Attributes:
         hole_filling: librealsense's mode, None for none.
@@ -413,7 +413,10 @@ class LibrealsenseFarthest(Librealsense):
 
 
 class LibrealsenseNearest(Librealsense):
-    """librealsense, holes taking the nearest neighbour's depth (mode 2)."""
+    """librealsense, holes taking the nearest neighbour's depth (mode 2).
+
+    A pixel stays empty where the one above it is: librealsense takes that for the nearest.
+    """
 
     hole_filling: ClassVar[int | None] = 2
 
