@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 import re
 
 from .messages import COMPRESSED_IMAGE, IMAGE
@@ -56,3 +56,28 @@ def _depth_rank(topic: str) -> tuple[bool, bool, str]:
 def _color_rank(topic: str) -> tuple[bool, bool, str]:
     named = any(word in topic for word in ('color', 'rgb'))
     return not named, 'rect' not in topic, topic
+
+
+def guessed_topics(
+    wanted: Mapping[str, str], recorded: Mapping[str, str], fixed: Collection[str] = ()
+) -> dict[str, str]:
+    """Replace topics that a recording does not have by the likeliest of those it has.
+
+    Args:
+        wanted: Absolute topic by port.
+        recorded: Message type by topic name.
+        fixed: Ports that are not to be guessed.
+    """
+    topics = dict(wanted)
+    bases = {image_topic(name) for name in recorded}
+    guesses = camera_topics(recorded)
+    for port in wanted:
+        if port in fixed or topics[port] in bases or not guesses.get(port):
+            continue
+        if port in ('camera', 'color_camera'):
+            # A calibration belongs to its image: never pair one camera's with another's.
+            image = topics.get('depth' if port == 'camera' else 'color')
+            topics[port] = info_topic(image) if image else guesses[port][0]
+        else:
+            topics[port] = guesses[port][0]
+    return topics

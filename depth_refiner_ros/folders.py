@@ -75,6 +75,8 @@ class Folder:
 
     Attributes:
         color_from_depth: Where the depth camera sits in the colour camera, if they differ.
+        sensor: What camera.json says of the camera, or empty.
+        note: What it says besides, or empty.
 
     Raises:
         ValueError: If the folder has neither layout, or its calibration is incomplete.
@@ -86,6 +88,7 @@ class Folder:
             raise FileNotFoundError(f'there is no folder {path}')
         self.path = path
         self.color_from_depth: RigidTransform | None = None
+        self.sensor = self.note = ''
         if (path / 'camera.json').exists():
             self._open_own(rate_hz)
         elif (path / 'depth.txt').exists():
@@ -102,24 +105,38 @@ class Folder:
         return len(self._entries)
 
     def __iter__(self) -> Iterator[FolderFrame]:
-        for entry in self._entries:
-            header = Header(entry.stamp_ns, DEPTH_FRAME)
-            color = color_camera = reference = pose = None
-            if entry.color is not None:
-                color_header = Header(entry.stamp_ns, self._color_frame)
-                color = ColorImage(color_header, _read_color(entry.color))
-                color_camera = self._color_camera(color_header, color)
-            if entry.reference is not None:
-                reference = self._depth_image(header, entry.reference)
-            if entry.pose is not None:
-                pose = RigidTransform(
-                    Header(entry.stamp_ns, WORLD_FRAME),
-                    DEPTH_FRAME,
-                    np.ascontiguousarray(entry.pose[:3, :3]),
-                    np.ascontiguousarray(entry.pose[:3, 3]),
-                )
-            depth = self._depth_image(header, entry.depth)
-            yield FolderFrame(depth, self._camera(header), color, color_camera, reference, pose)
+        return map(self.read, range(len(self)))
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the frames: those of their depth images."""
+        return [entry.depth.stem for entry in self._entries]
+
+    def read(self, index: int) -> FolderFrame:
+        """Read one frame.
+
+        Raises:
+            OSError: If a file cannot be read.
+            ValueError: If a file is not what it should be.
+        """
+        entry = self._entries[index]
+        header = Header(entry.stamp_ns, DEPTH_FRAME)
+        color = color_camera = reference = pose = None
+        if entry.color is not None:
+            color_header = Header(entry.stamp_ns, self._color_frame)
+            color = ColorImage(color_header, _read_color(entry.color))
+            color_camera = self._color_camera(color_header, color)
+        if entry.reference is not None:
+            reference = self._depth_image(header, entry.reference)
+        if entry.pose is not None:
+            pose = RigidTransform(
+                Header(entry.stamp_ns, WORLD_FRAME),
+                DEPTH_FRAME,
+                np.ascontiguousarray(entry.pose[:3, :3]),
+                np.ascontiguousarray(entry.pose[:3, 3]),
+            )
+        depth = self._depth_image(header, entry.depth)
+        return FolderFrame(depth, self._camera(header), color, color_camera, reference, pose)
 
     # -- the project's layout
 
@@ -147,6 +164,8 @@ class Folder:
             raise ValueError(f'{path} is not JSON: {error}') from None
         except (TypeError, ValueError) as error:
             raise ValueError(f'{path}: {error}') from None
+        self.sensor = str(self._info.get('sensor', ''))
+        self.note = str(self._info.get('note', ''))
         aligned = self._info.get('color_aligned_to_depth', False)
         self._color_frame = DEPTH_FRAME if aligned else COLOR_FRAME
         if not aligned and 'color_from_depth_t_m' in self._info:

@@ -14,13 +14,12 @@ import numpy as np
 import rich.box
 from rich.console import Console
 import rich.table
-from rosbags.highlevel import AnyReader
 from rosbags.interfaces import Connection
 
 from .. import pictures
 from ..config import DEFAULT_STAGES, pipeline_type, port_topics
 from ..data import BoolArray, Float32Array, UInt8Array
-from ..hosts.bag import BagWriter, Replay, Result, open_bag, record
+from ..hosts.bag import BagWriter, Frames, Recording, Result, open_bag, record, replay
 from ..pictures import Panel, Picture, Section, Table
 from ..simulation import SimulatedFrame, simulate
 from ..stage import topic_inputs, updated_parameters
@@ -319,7 +318,7 @@ class Costs:
         return [(name, f'{1000 * median(spent_s):.1f} ms') for name, spent_s in parts.items()]
 
 
-def refine(reader: AnyReader, writer: BagWriter, costs: Costs) -> Iterator[Result]:
+def refine(reader: Recording, writer: BagWriter, costs: Costs) -> Iterator[Result]:
     """Replay a recording through the default pipeline into a new one.
 
     Raises:
@@ -333,10 +332,12 @@ def refine(reader: AnyReader, writer: BagWriter, costs: Costs) -> Iterator[Resul
     def keep(connection: Connection, log_ns: int, raw: bytes) -> None:
         writer.write_raw(reader, connection, log_ns, raw)
 
-    replay = Replay(reader, pipeline, _TOPICS, keep=keep)
+    frames = Frames(reader, topic_inputs(_PIPELINE), _TOPICS, keep=keep)
     started_s = time.perf_counter()
-    for result in record(replay, writer, pipeline.outputs, NAMESPACE, only=_RECORDED):
-        for port, topic in replay.topics.items():
+    for result in record(
+        replay(frames, pipeline), writer, pipeline.outputs, NAMESPACE, only=_RECORDED
+    ):
+        for port, topic in frames.topics.items():
             writer.write(topic, result.log_ns, result.inputs[port])
         costs.frame_s.append(time.perf_counter() - started_s)
         for name, spent_s in pipeline.last_s.items():

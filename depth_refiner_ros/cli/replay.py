@@ -89,9 +89,9 @@ class Replay:
             topics = topics_of(reader, configuration, self.namespace, guess=self.camera is None)
             writer = bags.BagWriter(self.output, storage=self.storage)
             written = {resolve(t.name, self.namespace) for t in pipeline.outputs.values()}
-            replay = bags.Replay(
+            frames = bags.Frames(
                 reader,
-                pipeline,
+                topic_inputs(configuration.pipeline),
                 topics,
                 slop_s=configuration.host.slop_s,
                 deadline_s=configuration.host.deadline_s,
@@ -99,14 +99,14 @@ class Replay:
             )
             with writer:
                 results = bags.record(
-                    replay,
+                    bags.replay(frames, pipeline),
                     writer,
                     pipeline.outputs,
                     self.namespace,
                     depth_encoding=configuration.host.depth_encoding,
                     only=self.only,
                 )
-                count = min(replay.frame_count, self.max_frames or replay.frame_count)
+                count = min(frames.frame_count, self.max_frames or frames.frame_count)
                 try:
                     for result in progress(
                         islice(results, self.max_frames), 'replay', count, console
@@ -116,7 +116,7 @@ class Replay:
                 except KeyboardInterrupt:
                     interrupted = True
         summary.finish()
-        _report(console, self, summary, holes, replay)
+        _report(console, self, summary, holes, frames)
         if interrupted:
             output = escape(str(self.output))
             console.print(f'[yellow]interrupted[/yellow]: {output} holds what was done')
@@ -136,18 +136,7 @@ def topics_of(
     if not guess:
         return topics
     recorded = {c.topic: c.msgtype for c in reader.connections}
-    bases = {discovery.image_topic(name) for name in recorded}
-    guessed = discovery.camera_topics(recorded)
-    for port in inputs:
-        if port in configuration.topics or topics[port] in bases or not guessed.get(port):
-            continue
-        if port in ('camera', 'color_camera'):
-            # A calibration belongs to its image: never pair one camera's with another's.
-            image = topics['depth' if port == 'camera' else 'color']
-            topics[port] = discovery.info_topic(image)
-        else:
-            topics[port] = guessed[port][0]
-    return topics
+    return discovery.guessed_topics(topics, recorded, configuration.topics)
 
 
 def progress(items: Any, description: str, total: int, console: Console) -> Iterator[Any]:
@@ -197,12 +186,12 @@ def _report(
     command: Replay,
     summary: bags.Summary,
     holes: list[tuple[float, float]],
-    replay: bags.Replay,
+    frames: bags.Frames,
 ) -> None:
-    counts = replay.synchronizer
+    counts = frames.synchronizer
     paths = f'{command.bag} -> {command.output}'
     console.print(f'{summary.frames} frames: {escape(paths)}', soft_wrap=True)
-    console.print(', '.join(f'{port} from {topic}' for port, topic in replay.topics.items()))
+    console.print(', '.join(f'{port} from {topic}' for port, topic in frames.topics.items()))
     if lost := counts.unmatched + counts.late + counts.duplicated:
         console.print(
             f'[yellow]{lost} frames left out[/yellow]: {counts.unmatched} without a partner, '

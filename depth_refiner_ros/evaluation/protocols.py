@@ -1,138 +1,255 @@
 """Where the truth comes from: what is fed to the contenders, and what they are compared with.
 
-Three protocols, chosen by what a recording offers:
+Three protocols, chosen by what a source offers:
 
-- *reference*: the recording holds true depth for some frames. All frames are fed in order, so
-  that filters over time work as they would live; those with a reference are scored.
+- *reference*: the source holds true depth for some frames. All frames are fed in order, so that
+  filters over time work as they would live; those with a reference are scored.
 - *static*: nothing moves where a mask says so; the truth of a frame is the temporal median of the
   other frames.
-- *punched*: the hole pattern of another frame of the recording, flipped, shifted and opened 3x3,
-  is cut into the measurements, which are then the truth. It says nothing about noise.
+- *punched*: the hole pattern of another frame of the source, flipped, shifted and opened 3x3, is
+  cut into the measurements, which are then the truth. It says nothing about noise.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 import warnings
 
 import cv2
 import numpy as np
 
-from ..data import BoolArray, DepthImage, Float32Array
+from ..config import port_topics
+from ..data import BoolArray, ColorImage, DepthImage, Float32Array, PinholeCamera
+from ..discovery import guessed_topics
 from ..folders import Folder
 from ..geometry import TransformTree
+from ..hosts.bag import Frames, open_bag
+from ..stage import Topic
 
-Protocol = Literal['reference', 'static', 'punched']
+ProtocolName = Literal['reference', 'static', 'punched']
 
 FARTHEST_SCORED_M = 4.0
 """Truth beyond this is not scored: there the sensors themselves say little."""
+
+REFERENCE_TOPIC = '/camera/reference/image_rect'
+"""Where `depth-refiner import` writes a folder's reference."""
 
 _MAX_PATTERNS = 32
 _MAX_STATIC_FRAMES = 64
 
 
-class Case(NamedTuple):
-    """One frame of a sequence.
+class Frame(NamedTuple):
+    """One frame of a source.
 
     Attributes:
         name: What to call it in a report.
-        values: What is fed to a pipeline, by port.
-        truth_m: Shape (H, W), metres, NaN where unknown; None if the frame is fed but not scored.
-        scored: Shape (H, W): where the truth counts.
+        values: What is fed to a pipeline, by port; empty if the frame is corrupt.
+        reference: True depth, where there is some.
+        corrupt: Why the frame cannot be used, if so.
     """
 
     name: str
     values: dict[str, Any]
-    truth_m: Float32Array | None = None
-    scored: BoolArray | None = None
+    reference: DepthImage | None = None
+    corrupt: str = ''
 
 
-@dataclass(frozen=True)
-class Recording:
-    """A recording, reduced to what the protocols need.
+class Source(Protocol):
+    """A recording, reduced to what the protocols need; iterate for its frames, again and again.
 
     Attributes:
         name: What to call it in a report.
-        frames: Returns an iterator over the frames from the start: values by port, with
-            `reference`, a DepthImage, where there is one.
-        frame_count: How many there are.
-        transforms: The static transforms.
+        sensor: Name of its noise model, or empty if unknown.
+        transforms: Its transforms.
         static: Shape (H, W): where nothing moves, if that is known.
         has_reference: Whether some frame has a reference.
         note: What a reader of the figures must know.
     """
 
     name: str
-    frames: Callable[[], Iterator[dict[str, Any]]]
-    frame_count: int
-    transforms: TransformTree = field(default_factory=TransformTree)
-    static: BoolArray | None = None
-    has_reference: bool = False
-    note: str = ''
+    sensor: str
+    transforms: TransformTree
+    static: BoolArray | None
+    has_reference: bool
+    note: str
 
-    @property
-    def protocol(self) -> Protocol:
-        """The protocol that fits the recording."""
-        if self.has_reference:
-            return 'reference'
-        return 'static' if self.static is not None else 'punched'
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Frame]: ...
 
 
-def open_folder(path: Path) -> Recording:
-    """Open a folder of images as a recording; see `folders.Folder`.
+class FolderSource:
+    """A folder of images as a source; see `folders.Folder`.
 
     Raises:
         OSError: If a file cannot be read.
         ValueError: If the folder is not a recording.
     """
-    folder = Folder(path)
 
-    def frames() -> Iterator[dict[str, Any]]:
-        for frame in folder:
-            values = frame._asdict()
-            del values['world_from_camera']
-            yield {port: value for port, value in values.items() if value is not None}
+    def __init__(self, path: Path) -> None:
+        self._folder = Folder(path)
+        self.name = path.resolve().name
+        self.sensor = _sensor(self._folder.sensor)
+        self.note = self._folder.note
+        self.transforms = TransformTree()
+        if self._folder.color_from_depth is not None:
+            self.transforms.update([self._folder.color_from_depth])
+        self.has_reference = any((path / 'reference').glob('*.png'))
+        mask = path / 'static_mask.png'
+        self.static: BoolArray | None = None
+        if mask.exists():
+            image = cv2.imread(str(mask), cv2.IMREAD_GRAYSCALE)
+            if image is None:
+                raise ValueError(f'{mask} is not a readable image')
+            self.static = np.asarray(image > 0)
 
-    tree = TransformTree()
-    if folder.color_from_depth is not None:
-        tree.update([folder.color_from_depth])
-    mask = path / 'static_mask.png'
-    static = None
-    if mask.exists():
-        image = cv2.imread(str(mask), cv2.IMREAD_GRAYSCALE)
-        if image is None:
-            raise ValueError(f'{mask} is not a readable image')
-        static = image > 0
-    return Recording(
-        path.name,
-        frames,
-        len(folder),
-        tree,
-        static,
-        any((path / 'reference').glob('*.png')),
-    )
+    def __len__(self) -> int:
+        return len(self._folder)
+
+    def __iter__(self) -> Iterator[Frame]:
+        for i, name in enumerate(self._folder.names):
+            try:
+                frame = self._folder.read(i)
+            except (OSError, ValueError) as error:
+                yield Frame(name, {}, corrupt=str(error))
+                continue
+            values = {p: getattr(frame, p) for p in ('depth', 'camera', 'color', 'color_camera')}
+            values = {port: value for port, value in values.items() if value is not None}
+            yield Frame(name, values, frame.reference)
 
 
-def cases(recording: Recording, protocol: Protocol | None = None, seed: int = 0) -> Iterator[Case]:
-    """Yield the frames of a recording under a protocol, in order.
+def _sensor(words: str) -> str:
+    """Return the noise model that fits a sensor's name, or nothing."""
+    known = {
+        'kinect v1': 'kinect_v1',
+        'xtion': 'kinect_v1',
+        'primesense': 'kinect_v1',
+        'kinect v2': 'kinect_v2',
+        'azure': 'azure_kinect',
+        'femto': 'azure_kinect',
+        'realsense': 'realsense_d400',
+        'oak': 'oak_d',
+    }
+    return next((model for word, model in known.items() if word in words.lower()), '')
+
+
+class BagSource:
+    """A bag as a source.
 
     Args:
-        recording: What to evaluate on.
+        path: A bag of any kind.
+        topics: Topics of the ports depth, camera, color, color_camera and reference; what is left
+            out is guessed by name.
+        namespace: Namespace of relative names.
+
+    Raises:
+        BagError: If the bag cannot be read or has no depth.
+    """
+
+    def __init__(
+        self, path: Path, topics: Mapping[str, str] | None = None, namespace: str = '/camera'
+    ) -> None:
+        self._path = path
+        self.name = path.resolve().stem
+        self.sensor = ''
+        self.static: BoolArray | None = None
+        self.note = ''
+        inputs = {
+            'depth': Topic(DepthImage, 'depth/image_rect'),
+            'camera': Topic(PinholeCamera, 'depth/camera_info', latched=True),
+            'color': Topic(ColorImage, 'color/image_rect', optional=True),
+            'color_camera': Topic(PinholeCamera, 'color/camera_info', optional=True, latched=True),
+            'reference': Topic(DepthImage, REFERENCE_TOPIC, optional=True),
+        }
+        self._inputs = inputs
+        with open_bag(path) as reader:
+            recorded = {c.topic: c.msgtype for c in reader.connections}
+            wanted = port_topics(inputs, topics or {}, namespace)
+            self._topics = guessed_topics(wanted, recorded, fixed=topics or {})
+            frames = Frames(reader, inputs, self._topics)
+            self._count = frames.frame_count
+            self.has_reference = 'reference' in frames.topics
+            self.transforms = frames.transforms
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Frame]:
+        with open_bag(self._path) as reader:
+            frames = Frames(reader, self._inputs, self._topics)
+            self.transforms = frames.transforms
+            for _, matched in frames:
+                stamp = matched['depth'].header.stamp
+                name = f'{stamp.sec}.{stamp.nanosec // 1_000_000:03d}'
+                try:
+                    values = frames.decoded(matched)
+                except ValueError as error:
+                    yield Frame(name, {}, corrupt=str(error))
+                    continue
+                reference = values.pop('reference', None)
+                values = {port: value for port, value in values.items() if value is not None}
+                yield Frame(name, values, reference)
+
+
+def open_source(
+    path: Path, topics: Mapping[str, str] | None = None, namespace: str = '/camera'
+) -> Source:
+    """Open a folder of images or a bag.
+
+    Raises:
+        OSError: If a file cannot be read.
+        ValueError: If it is neither.
+    """
+    if path.is_dir() and not (path / 'metadata.yaml').exists():
+        return FolderSource(path)
+    return BagSource(path, topics, namespace)
+
+
+class Case(NamedTuple):
+    """One frame under a protocol.
+
+    Attributes:
+        name: What to call it in a report.
+        values: What is fed to a pipeline, by port; empty if the frame is corrupt.
+        truth_m: Shape (H, W), metres, NaN where unknown; None if the frame is fed but not scored.
+        scored: Shape (H, W): where the truth counts.
+        corrupt: Why the frame cannot be used, if so.
+    """
+
+    name: str
+    values: dict[str, Any]
+    truth_m: Float32Array | None = None
+    scored: BoolArray | None = None
+    corrupt: str = ''
+
+
+def protocol_of(source: Source) -> ProtocolName:
+    """Return the protocol that fits a source."""
+    if source.has_reference:
+        return 'reference'
+    return 'static' if source.static is not None else 'punched'
+
+
+def cases(source: Source, protocol: ProtocolName | None = None, seed: int = 0) -> Iterator[Case]:
+    """Yield the frames of a source under a protocol, in order.
+
+    Args:
+        source: What to evaluate on.
         protocol: By default the one that fits.
         seed: Of the choice and shift of punched patterns.
 
     Raises:
-        ValueError: If the recording does not offer what the protocol needs.
+        ValueError: If the source does not offer what the protocol needs.
     """
-    protocol = protocol or recording.protocol
+    protocol = protocol or protocol_of(source)
     if protocol == 'reference':
-        return _with_reference(recording)
+        return _with_reference(source)
     if protocol == 'static':
-        return _static(recording)
-    return _punched(recording, seed)
+        return _static(source)
+    return _punched(source, seed)
 
 
 def _near(truth_m: Float32Array) -> BoolArray:
@@ -140,59 +257,72 @@ def _near(truth_m: Float32Array) -> BoolArray:
         return np.asarray(truth_m < FARTHEST_SCORED_M)
 
 
-def _with_reference(recording: Recording) -> Iterator[Case]:
-    if not recording.has_reference:
-        raise ValueError(f'{recording.name} has no reference depth')
-    for i, values in enumerate(recording.frames()):
-        reference = values.pop('reference', None)
-        if reference is None:
-            yield Case(f'{i:03d}', values)
+def _with_reference(source: Source) -> Iterator[Case]:
+    if not source.has_reference:
+        raise ValueError(f'{source.name} has no reference depth')
+    for frame in source:
+        depth = frame.values.get('depth')
+        if frame.reference is None or depth is None:
+            yield Case(frame.name, frame.values, corrupt=frame.corrupt)
+        elif frame.reference.depth_m.shape != depth.depth_m.shape:
+            sizes = f'{frame.reference.depth_m.shape} and {depth.depth_m.shape}'
+            yield Case(frame.name, {}, corrupt=f'reference and depth differ in size: {sizes}')
         else:
-            truth_m = reference.depth_m
-            yield Case(f'{i:03d}', values, truth_m, _near(truth_m))
+            truth_m = frame.reference.depth_m
+            yield Case(frame.name, frame.values, truth_m, _near(truth_m))
 
 
-def _static(recording: Recording) -> Iterator[Case]:
-    if recording.static is None:
-        raise ValueError(f'{recording.name} has no static_mask.png')
-    if recording.frame_count > _MAX_STATIC_FRAMES:
+def _static(source: Source) -> Iterator[Case]:
+    if source.static is None:
+        raise ValueError(f'{source.name} has no static_mask.png')
+    if len(source) > _MAX_STATIC_FRAMES:
         raise ValueError(
-            f'{recording.name} has {recording.frame_count} frames; the static protocol holds all '
-            f'of them and takes at most {_MAX_STATIC_FRAMES}'
+            f'{source.name} has {len(source)} frames; the static protocol holds all of them and '
+            f'takes at most {_MAX_STATIC_FRAMES}'
         )
-    frames = list(recording.frames())
-    stack_m = np.stack([values['depth'].depth_m for values in frames])
-    for i, values in enumerate(frames):
+    frames = list(source)
+    depths_m = [frame.values['depth'].depth_m for frame in frames if frame.values]
+    index = 0
+    for frame in frames:
+        if not frame.values:
+            yield Case(frame.name, {}, corrupt=frame.corrupt)
+            continue
+        others_m = np.stack([*depths_m[:index], *depths_m[index + 1 :]])
+        index += 1
         with warnings.catch_warnings():
             warnings.filterwarnings('ignore', 'All-NaN slice')
-            truth_m = np.nanmedian(np.delete(stack_m, i, 0), axis=0).astype(np.float32)
-        yield Case(f'{i:03d}', values, truth_m, _near(truth_m) & recording.static)
+            truth_m = np.nanmedian(others_m, axis=0).astype(np.float32)
+        yield Case(frame.name, frame.values, truth_m, _near(truth_m) & source.static)
 
 
-def _punched(recording: Recording, seed: int) -> Iterator[Case]:
+def _punched(source: Source, seed: int) -> Iterator[Case]:
     rng = np.random.default_rng(seed)
-    patterns = _hole_patterns(recording)
-    for i, values in enumerate(recording.frames()):
-        values.pop('reference', None)
-        depth: DepthImage = values['depth']
-        others = [pattern for index, pattern in patterns if index != i] or [patterns[0][1]]
+    patterns = _hole_patterns(source)
+    for i, frame in enumerate(source):
+        if not frame.values:
+            yield Case(frame.name, {}, corrupt=frame.corrupt)
+            continue
+        depth: DepthImage = frame.values['depth']
+        fitting = [(index, p) for index, p in patterns if p.shape == depth.depth_m.shape]
+        others = [p for index, p in fitting if index != i] or [p for _, p in fitting]
+        if not others:
+            yield Case(frame.name, frame.values)
+            continue
         pattern = others[rng.integers(len(others))]
         shift = rng.integers(pattern.shape)
         punched = np.roll(pattern, shift, axis=(0, 1)) & np.isfinite(depth.depth_m)
         depth_m = np.where(punched, np.float32(np.nan), depth.depth_m)
-        values['depth'] = replace(depth, depth_m=depth_m)
-        yield Case(f'{i:03d}', values, depth.depth_m, punched & _near(depth.depth_m))
+        values = {**frame.values, 'depth': replace(depth, depth_m=depth_m)}
+        yield Case(frame.name, values, depth.depth_m, punched & _near(depth.depth_m))
 
 
-def _hole_patterns(recording: Recording) -> list[tuple[int, BoolArray]]:
-    """Return the flipped, opened holes of some frames, spread over the recording."""
-    every = max(1, -(-recording.frame_count // _MAX_PATTERNS))
+def _hole_patterns(source: Source) -> list[tuple[int, BoolArray]]:
+    """Return the flipped, opened holes of some frames, spread over the source."""
+    every = max(1, -(-len(source) // _MAX_PATTERNS))
     patterns = []
-    for i, values in enumerate(recording.frames()):
-        if i % every == 0:
-            hole = np.isnan(values['depth'].depth_m).astype(np.uint8)
+    for i, frame in enumerate(source):
+        if i % every == 0 and frame.values:
+            hole = np.isnan(frame.values['depth'].depth_m).astype(np.uint8)
             opened = cv2.morphologyEx(hole, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
             patterns.append((i, np.ascontiguousarray(opened[:, ::-1]) > 0))
-    if not patterns:
-        raise ValueError(f'{recording.name} has no frames')
     return patterns

@@ -47,7 +47,7 @@ from ..messages import (
     transforms,
     transforms_message,
 )
-from ..stage import DEADLINE_S, SLOP_S, Pipeline, Synchronizer, Topic, topic_inputs
+from ..stage import DEADLINE_S, SLOP_S, Pipeline, Synchronizer, Topic
 
 STORE = get_typestore(Stores.ROS2_JAZZY)
 
@@ -209,17 +209,25 @@ class Result(NamedTuple):
     outputs: dict[str, Any]
 
 
-class Replay:
-    """Feeds a recording to a pipeline.
+class Frames:
+    """The messages of a recording, paired as a stage's inputs but not yet decoded.
+
+    Iterate to get (log time in ns, message or None by port), in the recording's order.
 
     Args:
         reader: An open recording.
-        pipeline: What to run.
+        inputs: The inputs to pair.
         topics: Absolute topic of every input port.
         slop_s: See `Synchronizer`.
         deadline_s: See `Synchronizer`.
         keep: Called with (connection, log time in ns, raw message) for every message that is not
             an input, in the recording's order.
+
+    Attributes:
+        frame_count: Messages of the anchor, the most frames there can be.
+        synchronizer: What pairs them, and counts what it could not pair.
+        topics: The topic that each port is read from; optional ones may be missing.
+        transforms: Static transforms, and moving ones up to the last frame.
 
     Raises:
         BagError: If the recording lacks a required topic, or has it with another type.
@@ -228,7 +236,7 @@ class Replay:
     def __init__(
         self,
         reader: AnyReader,
-        pipeline: Pipeline,
+        inputs: Mapping[str, Topic],
         topics: Mapping[str, str],
         *,
         slop_s: float = SLOP_S,
@@ -236,23 +244,20 @@ class Replay:
         keep: Callable[[Connection, int, bytes], None] | None = None,
     ) -> None:
         self._reader = reader
-        self._pipeline = pipeline
-        self._inputs = topic_inputs(type(pipeline))
+        self._inputs = inputs
         self._keep = keep
-        self._connections = _input_connections(reader, self._inputs, topics)
-        present = {
-            port: topic for port, topic in self._inputs.items() if port in self._connections
-        }
+        self._connections = _input_connections(reader, inputs, topics)
+        present = {port: topic for port, topic in inputs.items() if port in self._connections}
         self.synchronizer: Synchronizer[Any] = Synchronizer(
             present, slop_s=slop_s, deadline_s=deadline_s
         )
         anchor = self._connections[self.synchronizer.anchor]
         self.frame_count = sum(connection.msgcount for connection in anchor)
         self.topics = {port: found[0].topic for port, found in self._connections.items()}
+        self.transforms = static_transforms(reader)
 
-    def __iter__(self) -> Iterator[Result]:
+    def __iter__(self) -> Iterator[tuple[int, dict[str, Any]]]:
         port_of = {c.id: port for port, found in self._connections.items() for c in found}
-        tree = static_transforms(self._reader)
         moving = tf_connections(self._reader, '/tf')
         wanted = [c for found in self._connections.values() for c in found] + moving
         log_ns = 0
@@ -261,7 +266,8 @@ class Replay:
         ):
             port = port_of.get(connection.id)
             if connection in moving:
-                tree.update(transforms(self._reader.deserialize(raw, connection.msgtype)))
+                message = self._reader.deserialize(raw, connection.msgtype)
+                self.transforms.update(transforms(message))
             if port is None:
                 if self._keep:
                     self._keep(connection, log_ns, raw)
@@ -270,20 +276,37 @@ class Replay:
             stamp = cast('Any', message).header.stamp
             stamp_ns = stamp.sec * 1_000_000_000 + stamp.nanosec
             for matched in self.synchronizer.feed(port, stamp_ns, message, log_ns):
-                yield self._result(matched, log_ns, tree)
+                yield log_ns, matched
         for matched in self.synchronizer.finish():
-            yield self._result(matched, log_ns, tree)
+            yield log_ns, matched
 
-    def _result(self, matched: dict[str, Any], log_ns: int, tree: TransformTree) -> Result:
-        values: dict[str, Any] = {
+    def decoded(self, matched: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the values of a frame's messages.
+
+        Raises:
+            ValueError: If a message cannot be read as its port's value.
+        """
+        return {
             port: None if msg is None else decode(self._inputs[port].type, msg, self.topics[port])
             for port, msg in matched.items()
         }
+
+
+def replay(frames: Frames, pipeline: Pipeline) -> Iterator[Result]:
+    """Feed a recording to a pipeline.
+
+    Raises:
+        BagError: If a frame cannot be decoded or processed: silence would falsify an evaluation.
+    """
+    for log_ns, matched in frames:
         try:
-            return Result(log_ns, values, self._pipeline(tree, **values))
+            values = frames.decoded(matched)
+            outputs = pipeline(frames.transforms, **values)
         except (LookupError, ValueError) as error:
-            seconds = values[self.synchronizer.anchor].header.stamp_ns / 1e9
+            stamp = next(msg for msg in matched.values() if msg is not None).header.stamp
+            seconds = stamp.sec + stamp.nanosec / 1e9
             raise BagError(f'frame at {seconds:.6f} s: {error}') from None
+        yield Result(log_ns, values, outputs)
 
 
 def recorded(reader: AnyReader, topic: str) -> list[Connection]:
@@ -550,7 +573,7 @@ def record(
     """Write every output of a replay and hand its results on.
 
     Args:
-        results: A `Replay`.
+        results: A `replay`.
         writer: Where to.
         outputs: The pipeline's outputs.
         namespace: Namespace of the written topics.

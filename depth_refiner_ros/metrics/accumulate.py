@@ -62,7 +62,7 @@ def quantile(histogram: Float64Array, share: float) -> float:
     below = np.cumsum(counts)
     if below[-1] == 0:
         return math.nan
-    # The lower median of an even count, as OpenCV and CUDA's selections return it too.
+    # Of two middle values the lower one is the median.
     rank = max(math.ceil(share * below[-1]), 1)
     at = int(np.searchsorted(below, rank))
     return float(sums[at] / counts[at])
@@ -71,6 +71,11 @@ def quantile(histogram: Float64Array, share: float) -> float:
 def ratio(numerator: float, denominator: float) -> float:
     """Divide; NaN, not an error, where there is nothing to divide by."""
     return float(numerator / denominator) if denominator else math.nan
+
+
+def sum_of_squares(values: Float64Array) -> float:
+    """Return the sum of squares; without BLAS, whose threads slow each other down in workers."""
+    return float(np.einsum('i,i', values, values))
 
 
 def trapezoid(y: Float64Array, x: Float64Array) -> float:
@@ -100,7 +105,7 @@ def from_json(kind: type[T], value: Mapping[str, Any]) -> T:
     """Return the accumulator of this kind that `to_json` was given.
 
     Raises:
-        TypeError, KeyError: If the value has other fields.
+        KeyError, TypeError: If the value has other fields.
     """
     hints = get_type_hints(kind)
     return kind(**{name: _restored(hints[name], item) for name, item in value.items()})
@@ -111,7 +116,8 @@ def _restored(hint: Any, value: Any) -> Any:
         return tuple(_restored(get_args(hint)[0], item) for item in value)
     if get_origin(hint) is np.ndarray:
         return np.array(value, np.float64)
-    return from_json(hint, value) if is_dataclass(hint) else value
+    nested = isinstance(hint, type) and is_dataclass(hint)
+    return from_json(hint, value) if nested else value
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,15 @@ from typing import NamedTuple
 import numpy as np
 
 from ..data import BoolArray, Float32Array, Float64Array
-from .accumulate import LOG_BINS, has_depth, log_histogram, merged, ratio, trapezoid
+from .accumulate import (
+    LOG_BINS,
+    has_depth,
+    log_histogram,
+    merged,
+    ratio,
+    sum_of_squares,
+    trapezoid,
+)
 
 # Shares of the pixels that are removed, most doubtful first.
 _REMOVED = np.arange(100) / 100
@@ -138,7 +146,7 @@ def stddev_calibration(
         count=len(sigma),
         within_1_sigma=int(np.count_nonzero(sigmas <= 1)),
         within_2_sigma=int(np.count_nonzero(sigmas <= 2)),
-        gaussian_nats=0.5 * (len(sigma) * math.log(math.tau) + float(sigmas @ sigmas)) + log_sigma,
+        gaussian_nats=0.5 * (len(sigma) * math.log(math.tau) + sum_of_squares(sigmas)) + log_sigma,
         laplace_nats=len(sigma) * math.log(2) / 2 + log_sigma + math.sqrt(2) * float(sigmas.sum()),
         by_stddev=log_histogram(sigma, error, error * error),
         by_error=log_histogram(error, error, error * error),

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ..data import BoolArray, Float32Array, Float64Array
 from ..geometry import fill_nearest
-from .accumulate import LOG_BINS, has_depth, log_histogram, merged, quantile, ratio
+from .accumulate import LOG_BINS, has_depth, log_histogram, merged, quantile, ratio, sum_of_squares
 
 _MM = 1e3  # per metre
 _PER_KM = 1e3  # 1/km per 1/m
@@ -137,9 +137,9 @@ def _errors_of(depth_m: Float32Array, reference_m: Float32Array) -> DepthErrors:
         reference_count=reference_count,
         count=len(d),
         absolute_m=float(absolute.sum()),
-        squared_m2=float(absolute @ absolute),
+        squared_m2=sum_of_squares(absolute),
         inverse_absolute_per_m=float(inverse.sum()),
-        inverse_squared_per_m2=float(inverse @ inverse),
+        inverse_squared_per_m2=sum_of_squares(inverse),
         relative=float(relative.sum()),
         within_5_percent=int(np.count_nonzero(relative < 0.05)),
         within_delta=np.array([np.count_nonzero(larger < t) for t in _DELTAS.values()], float),

@@ -507,13 +507,10 @@ def damaged(bags, tmp_path, kind) -> Path:
         ('empty .db3', 'is empty'),
     ],
 )
-@pytest.mark.parametrize('command', ['replay', 'info', 'doctor'])
-def test_unreadable_recordings_are_refused_in_one_line(
-    bags, tmp_path, refuse, kind, words, command
-):
+def test_unreadable_recordings_are_refused_in_one_line(bags, tmp_path, refuse, kind, words):
     source = damaged(bags, tmp_path, kind)
-    output = ('-o', tmp_path / 'out.mcap') if command == 'replay' else ()
-    text = refuse(command, source, *output)
+    text = refuse('replay', source, '-o', tmp_path / 'out.mcap')
+    assert refuse('info', source) == refuse('doctor', source) == text
     assert words in text
     assert str(source) in text
     assert not (tmp_path / 'out.mcap').exists()
@@ -524,7 +521,7 @@ def test_unreadable_recordings_are_refused_in_one_line(
 def test_flipped_bits_never_give_a_traceback(bags, tmp_path, capsys, suffix):
     clean = bags.write(tmp_path / f'clean{suffix}', bags.scene(1)).read_bytes()
     rng = np.random.default_rng(7)
-    for trial in range(40):
+    for trial in range(25):
         octets = bytearray(clean)
         for _ in range(rng.integers(1, 20)):
             near_an_end = int(rng.integers(3000))

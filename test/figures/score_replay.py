@@ -22,7 +22,7 @@ from rosbags.highlevel import AnyReader
 
 from depth_refiner_ros.cli import main as depth_refiner
 from depth_refiner_ros.data import DepthImage
-from depth_refiner_ros.evaluation.protocols import Case, Recording, cases, open_folder
+from depth_refiner_ros.evaluation.protocols import Case, Source, cases, open_source, protocol_of
 from depth_refiner_ros.geometry import fill_nearest
 from depth_refiner_ros.hosts.bag import BagWriter
 from depth_refiner_ros.messages import decode
@@ -43,7 +43,7 @@ PORT_TOPICS = {
 }
 
 
-def write_bag(path: Path, frames: list[Case], recording: Recording) -> None:
+def write_bag(path: Path, frames: list[Case], recording: Source) -> None:
     with BagWriter(path) as writer:
         for i, case in enumerate(frames):
             log_ns = case.values['depth'].header.stamp_ns
@@ -65,7 +65,7 @@ def replayed(path: Path, topic: str) -> list[DepthImage]:
         ]
 
 
-def score(recording: Recording, sensor: str, draws: int) -> None:
+def score(recording: Source, sensor: str, draws: int) -> None:
     errors, truths = defaultdict(list), defaultdict(list)
     flicker: dict[str, list[float]] = defaultdict(list)
     filled_share = []
@@ -112,10 +112,10 @@ def score(recording: Recording, sensor: str, draws: int) -> None:
         truth_m = np.concatenate(truths[region, method, part])
         return f'{method} {error_mm.mean():.1f} / {(error_mm < 50 * truth_m).mean():.3f}'
 
-    print(f'{recording.name} ({recording.protocol})')
+    print(f'{recording.name} ({protocol_of(recording)})')
     covered = f'covered {np.mean(filled_share):.4f}'
     print(f'  holes     {figure("holes", "nearest")}   {figure("holes", "ours")}   {covered}')
-    if recording.protocol != 'punched':
+    if protocol_of(recording) != 'punched':
         for part in ('all', 'from the 5th'):
             raw, ours = figure('observed', 'raw', part), figure('observed', 'ours', part)
             print(f'  observed  {raw}   {ours}   ({part})')
@@ -132,8 +132,8 @@ def main() -> None:
     parser.add_argument('--only', nargs='*', default=list(SETS))
     arguments = parser.parse_args()
     for name in arguments.only:
-        recording = open_folder(Path(arguments.data) / name)
-        draws = arguments.draws if recording.protocol == 'punched' else 1
+        recording = open_source(Path(arguments.data) / name)
+        draws = arguments.draws if protocol_of(recording) == 'punched' else 1
         score(recording, SETS[name], draws)
 
 

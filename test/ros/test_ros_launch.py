@@ -1,4 +1,4 @@
-"""`ros2 launch depth_refiner_ros pipeline.launch.py`, as a process; needs the package installed."""
+"""`ros2 launch` of pipeline.launch.py, as a process; needs the package installed."""
 
 import os
 from pathlib import Path

@@ -18,7 +18,7 @@ from depth_refiner_ros.config import HostParameters, configure
 from depth_refiner_ros.data import DepthImage, Header, PinholeCamera
 from depth_refiner_ros.hosts.ros_node import FAMILY, StageNode
 from depth_refiner_ros.messages import encode, encode_compressed
-from depth_refiner_ros.stage import declared_parameters, parameter_values
+from depth_refiner_ros.stage import declared_parameters, parameter_values, topic_inputs
 
 WIDTH, HEIGHT = 64, 48
 SUCCESS = TransitionCallbackReturn.SUCCESS
@@ -142,7 +142,8 @@ def test_same_pixels_as_the_bag_host(robot, tmp_path):
     topics = {'depth': '/depth', 'camera': '/info'}
     topics |= dict.fromkeys(('stddev', 'provenance', 'color'), '/none')
     with bag.open_bag(tmp_path / 'in.mcap') as reader:
-        (result,) = bag.Replay(reader, pipeline, topics)
+        frames = bag.Frames(reader, topic_inputs(type(pipeline)), topics)
+        (result,) = bag.replay(frames, pipeline)
     expected = encode(result.outputs['inpaint_depth.depth'], FAMILY)
     images.publish(encode(depth, FAMILY))
     infos.publish(encode(camera, FAMILY))

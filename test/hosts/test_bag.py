@@ -1,0 +1,383 @@
+from __future__ import annotations
+
+from dataclasses import replace
+import errno
+import threading
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from rosbags.rosbag2 import StoragePlugin, Writer
+from rosbags.rosbag2.storage_mcap import McapWriter
+
+from depth_refiner_ros.config import pipeline_type
+from depth_refiner_ros.data import (
+    ColorImage,
+    DepthImage,
+    Header,
+    PinholeCamera,
+    PointCloud,
+    Provenance,
+    ProvenanceImage,
+    RigidTransform,
+    StddevImage,
+)
+from depth_refiner_ros.hosts.bag import (
+    FAMILY,
+    STORE,
+    BagError,
+    BagWriter,
+    Frames,
+    Summary,
+    open_bag,
+    record,
+    recorded,
+    replay,
+    static_transforms,
+)
+from depth_refiner_ros.messages import decode
+from depth_refiner_ros.stage import topic_inputs
+
+HEADER = Header(1_700_000_000_123_456_789, 'optical')
+SHAPE = (4, 6)
+CAMERA = PinholeCamera(HEADER, 6, 4, 5.0, 5.0, 2.5, 1.5)
+DEPTH = DepthImage(HEADER, np.full(SHAPE, 1.5, np.float32), '16UC1')
+VALUES = {
+    '/depth': DEPTH,
+    '/stddev': StddevImage(HEADER, np.full(SHAPE, 0.01, np.float32)),
+    '/provenance': ProvenanceImage(HEADER, np.full(SHAPE, Provenance.REFINED, np.uint8)),
+    '/color': ColorImage(HEADER, np.full((*SHAPE, 3), (1, 2, 3), np.uint8)),
+    '/camera_info': CAMERA,
+    '/points': PointCloud(HEADER, np.ones((*SHAPE, 3), np.float32)),
+}
+TOPICS = {'depth': '/depth', 'camera': '/camera_info', 'color': '/color', 'provenance': '/p'}
+
+NAMES = [('bare.mcap', 'mcap'), ('folder', 'mcap'), ('folder', 'sqlite3')]
+
+
+def at(value, stamp_ns, frame_id='optical'):
+    return replace(value, header=Header(stamp_ns, frame_id))
+
+
+def read(path):
+    with open_bag(path) as reader:
+        return [
+            (c.topic, log_ns, reader.deserialize(raw, c.msgtype))
+            for c, log_ns, raw in reader.messages()
+        ]
+
+
+def write(path, items, **options):
+    with BagWriter(path, **options) as writer:
+        for topic, log_ns, value in items:
+            writer.write(topic, log_ns, value)
+    return path
+
+
+def frames(count, *, period_ns=33_000_000, color=False, info=True):
+    for i in range(count):
+        t = i * period_ns + 1
+        if info:
+            yield '/camera_info', t, at(CAMERA, t)
+        yield '/depth', t, at(DEPTH, t)
+        if color:
+            yield '/color', t, at(VALUES['/color'], t)
+
+
+# ----------------------------------------------------------------------------- writing
+
+
+@pytest.mark.parametrize(('name', 'storage'), NAMES)
+def test_every_value_comes_back(tmp_path, name, storage):
+    path = tmp_path / name
+    write(path, [(t, 10 + i, v) for i, (t, v) in enumerate(VALUES.items())], storage=storage)
+
+    messages = read(path)
+    assert [(topic, log_ns) for topic, log_ns, _ in messages] == [
+        (topic, 10 + i) for i, topic in enumerate(VALUES)
+    ]
+    for topic, _, msg in messages:
+        value = decode(type(VALUES[topic]), msg, topic)
+        assert value.header == HEADER
+    assert decode(DepthImage, messages[0][2]).encoding == '16UC1'
+    assert path.is_file() == (name == 'bare.mcap')
+    assert not list(tmp_path.glob('.*'))
+
+
+def test_transforms_come_back_latched(tmp_path):
+    placed = RigidTransform(Header(5, 'a'), 'b', np.eye(3), np.array([1.0, 2.0, 3.0]))
+    path = tmp_path / 'x.mcap'
+    with BagWriter(path) as writer:
+        writer.write_transforms('/tf_static', 5, [placed])
+        writer.write_transforms('/tf', 6, [placed])
+    with open_bag(path) as reader:
+        found = static_transforms(reader).lookup('a', 'b')
+        durability = {
+            c.topic: c.ext.offered_qos_profiles[0].durability for c in reader.connections
+        }
+    assert found.translation_m.tolist() == [1, 2, 3]
+    assert durability['/tf_static'].name == 'TRANSIENT_LOCAL'
+    assert durability['/tf'].name == 'VOLATILE'
+
+
+def test_a_thousand_messages_stay_in_order(tmp_path):
+    path = write(tmp_path / 'x.mcap', (('/depth', i, at(DEPTH, i)) for i in range(1000)))
+    assert [log_ns for _, log_ns, _ in read(path)] == list(range(1000))
+
+
+def test_a_topic_has_one_type(tmp_path):
+    with BagWriter(tmp_path / 'x.mcap') as writer:
+        writer.write('/a', 1, DEPTH)
+        with pytest.raises(BagError, match='already recorded as sensor_msgs/msg/Image'):
+            writer.write('/a', 2, CAMERA)
+
+
+@pytest.mark.parametrize(('name', 'storage'), NAMES)
+def test_an_error_of_the_caller_leaves_what_was_written(tmp_path, name, storage):
+    path = tmp_path / name
+    with pytest.raises(KeyError), BagWriter(path, storage=storage) as writer:  # noqa: PT012
+        writer.write('/depth', 1, DEPTH)
+        raise KeyError
+    assert len(read(path)) == 1
+
+
+@pytest.mark.parametrize(('name', 'storage'), NAMES)
+def test_an_error_before_the_first_message_leaves_nothing(tmp_path, name, storage):
+    with pytest.raises(KeyError), BagWriter(tmp_path / name, storage=storage):
+        raise KeyError
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(('name', 'storage'), NAMES)
+def test_a_recording_of_nothing_is_readable(tmp_path, name, storage):
+    with BagWriter(tmp_path / name, storage=storage):
+        pass
+    assert read(tmp_path / name) == []
+
+
+@pytest.mark.parametrize(('name', 'storage'), NAMES)
+def test_paths_that_cannot_be_written(tmp_path, name, storage):
+    (tmp_path / name).write_text('mine')
+    with pytest.raises(BagError, match='exists already'):
+        BagWriter(tmp_path / name, storage=storage)
+    with (
+        pytest.raises(BagError, match=r'cannot write .*: Not a directory'),
+        BagWriter(tmp_path / name / name, storage=storage),
+    ):
+        pass
+    assert (tmp_path / name).read_text() == 'mine'
+
+
+def test_a_write_that_fails_is_told_at_the_next_write_or_the_end(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    monkeypatch.setattr(McapWriter, 'write', full)
+    with (
+        pytest.raises(BagError, match='the disk is full; 0 messages'),
+        BagWriter(tmp_path / 'a.mcap') as writer,
+    ):
+        writer.write('/depth', 1, DEPTH)
+    with (  # noqa: PT012
+        pytest.raises(BagError, match='the disk is full'),
+        BagWriter(tmp_path / 'b.mcap') as writer,
+    ):
+        for i in range(100_000):
+            writer.write('/depth', i, DEPTH)
+    assert i < 1000
+
+
+def test_no_thread_outlives_its_recording(tmp_path):
+    before = threading.active_count()
+    write(tmp_path / 'x.mcap', frames(3))
+    with pytest.raises(BagError), BagWriter(tmp_path / 'x.mcap' / 'y'):
+        pass
+    assert threading.active_count() == before
+
+
+# ----------------------------------------------------------------------------- reading
+
+
+def test_open_bag_closes_its_file_and_passes_the_callers_errors(tmp_path):
+    path = write(tmp_path / 'x.mcap', frames(1))
+    with pytest.raises(AssertionError, match='mine'), open_bag(path) as reader:
+        raise AssertionError('mine')
+    assert reader.stack is None
+
+
+def test_what_a_damaged_file_raises_is_always_the_same(tmp_path, monkeypatch):
+    path = write(tmp_path / 'x.mcap', frames(1))
+    for failure in (ZeroDivisionError('a'), MemoryError(), KeyError('b'), OverflowError()):
+        with open_bag(path) as reader:
+
+            def messages(*_, failure=failure):
+                yield from ()
+                raise failure
+
+            monkeypatch.setattr(reader.readers[0].storage, 'messages', messages)
+            with pytest.raises(BagError, match='is damaged'):
+                list(reader.messages())
+            with pytest.raises(BagError, match='is damaged'):
+                reader.deserialize(b'\0\1\0\0', 'sensor_msgs/msg/Image')
+
+
+def test_recorded_prefers_the_raw_topic(tmp_path):
+    msg = FAMILY.make('std_msgs/msg/String', data='x')
+    kind = msg.__msgtype__
+    with Writer(tmp_path / 'x', version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        for topic in ('/b/compressed', '/b/compressedDepth', '/a/compressed', '/a'):
+            connection = writer.add_connection(topic, kind, typestore=STORE)
+            writer.write(connection, 1, STORE.serialize_cdr(msg, kind))
+    with open_bag(tmp_path / 'x') as reader:
+        assert [c.topic for c in recorded(reader, '/a')] == ['/a']
+        assert [c.topic for c in recorded(reader, '/b')] == ['/b/compressedDepth']
+        assert recorded(reader, '/c') == []
+
+
+# ----------------------------------------------------------------------------- replaying
+
+
+def replayed(path, **options):
+    pipeline = pipeline_type('project_points')()
+    with open_bag(path) as reader:
+        paired = Frames(reader, topic_inputs(type(pipeline)), TOPICS, **options)
+        return paired, list(replay(paired, pipeline))
+
+
+def test_every_frame_comes_out_with_its_own_inputs(tmp_path):
+    path = write(tmp_path / 'x.mcap', frames(20, color=True))
+    paired, results = replayed(path)
+    assert paired.frame_count == len(results) == 20
+    assert paired.topics == {'depth': '/depth', 'camera': '/camera_info', 'color': '/color'}
+    for i, result in enumerate(results):
+        stamp_ns = i * 33_000_000 + 1
+        assert result.inputs['depth'].header.stamp_ns == stamp_ns
+        assert result.inputs['camera'].header.stamp_ns == stamp_ns
+        assert result.outputs['project_points.points'].header.stamp_ns == stamp_ns
+
+
+def test_frames_out_of_order_are_put_in_order(tmp_path):
+    items = list(frames(6, info=False))
+    items[2], items[3] = (
+        (items[3][0], items[2][1], items[3][2]),
+        (items[2][0], items[3][1], items[2][2]),
+    )
+    infos = [('/camera_info', 300_000_000, at(CAMERA, 1))]
+    _, results = replayed(write(tmp_path / 'x.mcap', items + infos))
+    stamps = [r.inputs['depth'].header.stamp_ns for r in results]
+    assert stamps == [i * 33_000_000 + 1 for i in range(6)]
+
+
+def test_two_cameras_of_one_name_are_one_stream(tmp_path):
+    """Two publishers on one topic are two connections of a ROS 1 bag."""
+    from rosbags.rosbag1 import Writer as Writer1
+    from rosbags.typesys import Stores, get_typestore
+
+    store = get_typestore(Stores.ROS1_NOETIC)
+    header = store.types['std_msgs/msg/Header']
+    time = store.types['builtin_interfaces/msg/Time']
+    with Writer1(tmp_path / 'x.bag') as writer:
+        kind = 'sensor_msgs/msg/Image'
+        images = [
+            writer.add_connection('/depth', kind, typestore=store, callerid=f'/driver{i}')
+            for i in range(2)
+        ]
+        info_kind = 'sensor_msgs/msg/CameraInfo'
+        info = writer.add_connection('/camera_info', info_kind, typestore=store)
+        for i in range(4):
+            stamped = header(seq=i, stamp=time(sec=i + 1, nanosec=0), frame_id='optical')
+            image = store.types[kind](
+                header=stamped,
+                height=4,
+                width=6,
+                encoding='16UC1',
+                is_bigendian=0,
+                step=12,
+                data=np.full(24, 1500, np.uint16).view(np.uint8),
+            )
+            matrix = np.array([5.0, 0, 2.5, 0, 5.0, 1.5, 0, 0, 1])
+            camera = store.types[info_kind](
+                header=stamped,
+                height=4,
+                width=6,
+                distortion_model='plumb_bob',
+                D=np.zeros(5),
+                K=matrix,
+                R=np.eye(3).ravel(),
+                P=np.zeros(12),
+                binning_x=0,
+                binning_y=0,
+                roi=store.types['sensor_msgs/msg/RegionOfInterest'](0, 0, 0, 0, False),
+            )
+            t = (i + 1) * 10**9
+            writer.write(info, t, store.serialize_ros1(camera, info_kind))
+            writer.write(images[i % 2], t, store.serialize_ros1(image, kind))
+    paired, results = replayed(tmp_path / 'x.bag')
+    assert paired.frame_count == len(results) == 4
+
+
+def test_slop_decides_whether_colour_belongs_to_a_frame(tmp_path):
+    items = list(frames(4))
+    colors = [
+        ('/color', t, at(VALUES['/color'], t + 15_000_000))
+        for topic, t, _ in items
+        if 'de' in topic
+    ]
+    path = write(tmp_path / 'x.mcap', sorted(items + colors, key=lambda item: item[1]))
+    _, results = replayed(path, slop_s=0.02)
+    assert [r.inputs['color'] is None for r in results][1:] == [False] * 3
+    _, results = replayed(path, slop_s=0.01)
+    assert all(r.inputs['color'] is None for r in results)
+
+
+def test_keep_sees_exactly_what_is_no_input(tmp_path):
+    path = write(tmp_path / 'x.mcap', [*frames(3), ('/more', 99, DEPTH)])
+    kept = []
+    _, results = replayed(path, keep=lambda c, log_ns, raw: kept.append((c.topic, log_ns)))
+    assert kept == [('/more', 99)]
+    assert len(results) == 3
+
+
+def test_what_a_stage_refuses_names_the_frame(tmp_path):
+    small = PinholeCamera(HEADER, 3, 2, 5.0, 5.0, 1.0, 1.0)
+    items = [('/camera_info', 1, at(small, 1)), ('/depth', 1, at(DEPTH, 2_500_000_000))]
+    path = write(tmp_path / 'x.mcap', items)
+    with pytest.raises(BagError, match=r'frame at 2\.500000 s: the image is 6x4'):
+        replayed(path)
+
+
+def test_missing_and_wrong_inputs(tmp_path):
+    path = write(tmp_path / 'x.mcap', frames(1, info=False))
+    with pytest.raises(BagError, match='no /camera_info for the port camera; it has /depth'):
+        replayed(path)
+    path = write(tmp_path / 'y.mcap', [('/depth', 1, CAMERA), ('/camera_info', 1, CAMERA)])
+    with pytest.raises(BagError, match='/depth is a sensor_msgs/msg/CameraInfo'):
+        replayed(path)
+
+
+def test_record_writes_outputs_under_the_namespace(tmp_path):
+    path = write(tmp_path / 'x.mcap', frames(3))
+    pipeline = pipeline_type('refine_depth,project_points')()
+    with open_bag(path) as reader, BagWriter(tmp_path / 'y.mcap') as writer:
+        results = record(
+            replay(Frames(reader, topic_inputs(type(pipeline)), TOPICS), pipeline),
+            writer,
+            pipeline.outputs,
+            '/ns',
+            depth_encoding='32FC1',
+            only=['refine_depth.depth', 'project_points.points'],
+        )
+        assert len(list(results)) == 3
+    messages = read(tmp_path / 'y.mcap')
+    assert {topic for topic, _, _ in messages} == {'/ns/depth_refined/image_rect', '/ns/points'}
+    assert {m.encoding for t, _, m in messages if 'image' in t} == {'32FC1'}
+
+
+def test_summary_counts_frames_and_stages():
+    summary = Summary()
+    for seconds in (1.0, 3.0):
+        summary.add(SimpleNamespace(last_s={'a': seconds}))
+    summary.finish()
+    assert summary.frames == 2
+    assert summary.stage_s == {'a': [1.0, 3.0]}
+    assert summary.wall_s > 0

@@ -1,0 +1,115 @@
+"""Dependencies point inward: what may import what, tried in a process of its own."""
+
+from __future__ import annotations
+
+import ast
+import os
+from pathlib import Path
+import subprocess
+import sys
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / 'depth_refiner_ros'
+MODULES = sorted(
+    '.'.join(path.relative_to(PACKAGE.parent).with_suffix('').parts).removesuffix('.__init__')
+    for path in PACKAGE.rglob('*.py')
+)
+
+# Who may import what is not installed everywhere, at the top of a module or in a function.
+OPTIONAL = {
+    'rclpy': ('hosts.ros_node', 'nodes'),
+    'yaml': ('config', 'cli'),
+    'rich': ('cli',),
+    'tyro': ('cli',),
+    'rosbags': ('hosts.bag', 'hosts.zenoh', 'cli'),
+    'zenoh': ('hosts.zenoh',),
+    'torch': ('inference',),
+    'onnxruntime': ('inference',),
+    'tensorrt': ('inference',),
+    'openvino': ('inference',),
+    'pyrealsense2': ('cli',),
+    'scipy': (),
+    'matplotlib': (),
+    'cv_bridge': (),
+    'message_filters': (),
+}
+
+# What must work where none of these is installed.
+CORE = (
+    'data',
+    'geometry',
+    'messages',
+    'rvl',
+    'stage',
+    'stages',
+    'config',
+    'discovery',
+    'diagnosis',
+    'folders',
+    'filters.denoise',
+    'filters.flying_pixels',
+    'filters.inpaint',
+    'filters.noise',
+    'filters.temporal',
+)
+
+BLOCKED = """
+import importlib, sys
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition('.')[0] in {blocked!r}:
+            raise ImportError(name + ' is blocked')
+sys.meta_path.insert(0, Blocked())
+for module in {modules!r}:
+    importlib.import_module('depth_refiner_ros.' + module)
+loaded = {{name.partition('.')[0] for name in sys.modules}}
+assert not loaded & set({blocked!r}), loaded & set({blocked!r})
+"""
+
+
+def run(blocked, modules):
+    code = BLOCKED.format(blocked=tuple(blocked), modules=tuple(modules))
+    return subprocess.run(
+        [sys.executable, '-c', code],
+        env=os.environ | {'PYTHONPATH': str(PACKAGE.parent)},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_the_core_needs_numpy_opencv_and_yaml_only():
+    done = run([name for name in OPTIONAL if name != 'yaml'], CORE)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_command_line_needs_no_ros_and_no_model_runtime():
+    present = ('rosbags', 'rich', 'tyro', 'yaml')
+    done = run([name for name in OPTIONAL if name not in present], ['cli'])
+    assert done.returncode == 0, done.stderr
+
+
+def imported(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield node.module
+
+
+@pytest.mark.parametrize('module', MODULES)
+def test_optional_packages_have_their_place(module):
+    path = PACKAGE.parent / Path(*module.split('.'))
+    path = path / '__init__.py' if path.is_dir() else path.with_suffix('.py')
+    inside = module.removeprefix('depth_refiner_ros').removeprefix('.')
+    for name in imported(path):
+        top = name.partition('.')[0]
+        allowed = OPTIONAL.get(top)
+        assert allowed is None or inside.startswith(allowed), f'{module} imports {name}'
+
+
+@pytest.mark.parametrize('module', MODULES)
+def test_the_package_never_imports_the_training_or_the_tests(module):
+    path = PACKAGE.parent / Path(*module.split('.'))
+    path = path / '__init__.py' if path.is_dir() else path.with_suffix('.py')
+    assert not {name.partition('.')[0] for name in imported(path)} & {'training', 'test'}
