@@ -223,8 +223,9 @@ class JointBilateral(Peer):
     """Fills holes from the rim inwards with neighbours alike in colour; measured pixels stay.
 
     The joint bilateral weights of J. Kopf, M. F. Cohen, D. Lischinski, M. Uyttendaele, "Joint
-    Bilateral Upsampling", SIGGRAPH 2007, over what is known so far. Without a colour image
-    registered to the depth only distance weighs, and `guided` says so.
+    Bilateral Upsampling", SIGGRAPH 2007, over what is known so far. Every round moves the rim by a
+    pixel, so colour decides between the surfaces in one window, not across a wide hole. Without a
+    colour image registered to the depth only distance weighs, and `guided` says so.
 
     Attributes:
         guided: Whether colour guided the last frame; None before the first.

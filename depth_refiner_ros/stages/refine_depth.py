@@ -72,6 +72,7 @@ class RefineDepth:
     noise and what is structure.
     """
 
+    remembers: ClassVar[bool] = True
     Parameters: ClassVar[Any] = RefineDepthParameters
     inputs: ClassVar[Mapping[str, Input]] = {
         'depth': Topic(DepthImage, 'depth/image_rect'),

@@ -181,22 +181,23 @@ def test_one_pixel_of_the_joint_bilateral_by_hand():
     )
 
 
-def test_colour_decides_which_surface_a_hole_belongs_to():
-    truth_m = np.full((30, 60), 3, np.float32)
-    truth_m[:, :35] = 1
+def test_colour_decides_between_the_surfaces_in_the_window():
+    # The hole spans columns 33 to 36; 34 is nearer to the box on its left, but in the colour of
+    # the wall.
+    depth_m = np.full((30, 60), 3, np.float32)
+    depth_m[:, :34] = 1
+    depth_m[:, 33:37] = NAN
     rgb = np.full((30, 60, 3), 200, np.uint8)
-    rgb[:, :35] = 20
-    depth_m = truth_m.copy()
-    depth_m[:, 20:40] = NAN
+    rgb[:, :34] = 20
     stage = JointBilateral()
     assert stage.guided is None
-    np.testing.assert_allclose(run(stage, depth_m, rgb), truth_m, rtol=1e-3)
+    np.testing.assert_allclose(run(stage, depth_m, rgb)[:, 33:37], [[1, 3, 3, 3]] * 30, rtol=1e-3)
     assert stage.guided
-    # Without colour, and with one of another camera, the surfaces meet halfway, at column 30.
+    # Without colour, or with that of another camera, distance alone decides.
     for color in (None, rgb):
         result_m = run(stage, depth_m, color, color_frame='camera_color_optical_frame')
         assert stage.guided is False
-        assert result_m[15, 27] < 2 < result_m[15, 32]
+        assert (result_m[:, 34] < 1.5).all()
 
 
 @pytest.mark.parametrize(
