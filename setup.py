@@ -30,7 +30,8 @@ ros_free = [
     'rosbags>=0.10.6',
     'tyro>=0.9',
 ]
-test = ['hypothesis>=6', 'pytest>=8,<9', 'pytest-xdist>=3']
+evaluate = ['matplotlib>=3.5']
+test = [*evaluate, 'hypothesis>=6', 'pytest>=8,<9', 'pytest-xdist>=3']
 
 setup(
     name=name,
@@ -58,6 +59,8 @@ setup(
         'zenoh': ['eclipse-zenoh>=1.2'],
         'openvino': ['openvino>=2024.4'],
         'tensorrt': ['tensorrt>=10', 'cuda-python>=12.4'],
+        'evaluate': evaluate,
+        'cluster': ['ray>=2.9'],
         'realsense': ['pyrealsense2>=2.54'],
         'train': ['torch==2.13.0'],
         'test': test,

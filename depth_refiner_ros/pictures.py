@@ -243,6 +243,18 @@ def write_png(path: Path | str, rgb: UInt8Array) -> None:
     path.write_bytes(_encoded(rgb, '.png'))
 
 
+def read_png(path: Path | str) -> UInt8Array:
+    """Read a picture that `write_png` wrote.
+
+    Raises:
+        OSError: If the file cannot be read.
+    """
+    bgr = cv2.imdecode(np.frombuffer(Path(path).read_bytes(), np.uint8), cv2.IMREAD_COLOR)
+    if bgr is None:
+        raise OSError(f'{path} is not a readable picture')
+    return np.asarray(bgr[..., ::-1], np.uint8)
+
+
 def _encoded(rgb: UInt8Array, suffix: Literal['.png', '.jpg']) -> bytes:
     options = [cv2.IMWRITE_JPEG_QUALITY, 90] if suffix == '.jpg' else []
     _, data = cv2.imencode(suffix, rgb[..., ::-1], options)

@@ -11,8 +11,10 @@ from rich.markup import escape
 import tyro
 
 from ..hosts.memory import keep_freed_memory
+from .bench import Bench
 from .demo import Demo
 from .doctor import Doctor
+from .evaluate import Evaluate
 from .import_folder import ImportFolder
 from .info import Info
 from .replay import Replay
@@ -31,6 +33,8 @@ _COMMANDS: dict[str, Callable[..., Command]] = {
     'import': ImportFolder,
     'info': Info,
     'doctor': Doctor,
+    'evaluate': Evaluate,
+    'bench': Bench,
 }
 
 

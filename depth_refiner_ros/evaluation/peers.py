@@ -276,8 +276,8 @@ class LibrealsenseParameters(Parameters):
     """Parameters of `Librealsense`."""
 
     depth_unit_m: float = parameter(
-        0.001, 'Depth of one 16-bit count, as a RealSense delivers it.',
-        unit='m', range=(1e-5, 0.1),
+        0.0, 'Depth of one 16-bit count; 0: 1 mm for 16UC1 depth, 0.1 mm for 32FC1.',
+        unit='m', range=(0, 0.1),
     )  # fmt: skip
     baseline_mm: float = parameter(
         50.0, 'Stereo baseline behind the disparity; a D435 has 50 mm.',
@@ -295,12 +295,13 @@ class _FilterChain:
         self,
         rs: Any,
         camera: PinholeCamera,
-        parameters: LibrealsenseParameters,
+        unit_m: float,
+        baseline_mm: float,
         hole_filling: int | None,
         temporal: bool,
     ) -> None:
         self.rs = rs
-        self.unit_m = parameters.depth_unit_m
+        self.unit_m = unit_m
         self.frames = 0
 
         intrinsics = rs.intrinsics()
@@ -315,9 +316,9 @@ class _FilterChain:
         self.device = rs.software_device()
         self.sensor = self.device.add_sensor('Stereo Module')
         self.profile = self.sensor.add_video_stream(stream).as_video_stream_profile()
-        self.sensor.add_read_only_option(rs.option.depth_units, parameters.depth_unit_m)
+        self.sensor.add_read_only_option(rs.option.depth_units, unit_m)
         # Without a baseline the disparity transform silently does nothing.
-        self.sensor.add_read_only_option(rs.option.stereo_baseline, parameters.baseline_mm)
+        self.sensor.add_read_only_option(rs.option.stereo_baseline, baseline_mm)
         self.queue = rs.frame_queue(1)
         self.sensor.open(self.profile)
         self.sensor.start(self.queue)
@@ -364,7 +365,7 @@ class Librealsense(Peer):
 
     Attributes:
         hole_filling: librealsense's mode, None for none.
-        temporal: Whether the temporal filter runs; it remembers the frames before.
+        remembers: Whether the temporal filter runs, which remembers the frames before.
 
     Raises:
         ValueError: If pyrealsense2 cannot be imported.
@@ -373,7 +374,7 @@ class Librealsense(Peer):
 
     Parameters: ClassVar[Any] = LibrealsenseParameters
     hole_filling: ClassVar[int | None] = None
-    temporal: ClassVar[bool] = False
+    remembers: ClassVar[bool] = False
 
     def __init__(self, parameters: LibrealsenseParameters | None = None) -> None:
         super().__init__(parameters)
@@ -392,10 +393,12 @@ class Librealsense(Peer):
     ) -> Float32Array:
         """Return depth, (H, W) metres."""
         intrinsics = (camera.width, camera.height, camera.fx, camera.fy, camera.cx, camera.cy)
-        made_for = (intrinsics, self.parameters)
+        p = self.parameters
+        unit_m = p.depth_unit_m or (0.001 if depth.encoding == '16UC1' else 0.0001)
+        made_for = (intrinsics, unit_m, p.baseline_mm)
         if self._chain is None or self._made_for != made_for:
             self._chain = _FilterChain(
-                self._rs, camera, self.parameters, self.hole_filling, self.temporal
+                self._rs, camera, unit_m, p.baseline_mm, self.hole_filling, self.remembers
             )
             self._made_for = made_for
         return self._chain(depth)
@@ -425,7 +428,7 @@ class LibrealsenseNearest(Librealsense):
 class LibrealsenseTemporal(LibrealsenseFarthest):
     """librealsense with its temporal filter, and its default hole filling behind it."""
 
-    temporal: ClassVar[bool] = True
+    remembers: ClassVar[bool] = True
 
 
 PEERS: Mapping[str, type[Stage]] = {

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 import difflib
+from importlib.util import find_spec
 from pathlib import Path
 import time
 from typing import Any
@@ -18,6 +19,7 @@ import numpy as np
 
 from ..config import configure, read_parameters
 from ..data import (
+    BoolArray,
     DepthImage,
     Float32Array,
     ProvenanceImage,
@@ -53,8 +55,9 @@ DEFAULT_CONTENDERS = (
     'raw',
     'nearest',
     'navier_stokes',
-    'ip_basic',
+    'ip_basic_dense',
     'joint_bilateral',
+    *(['librealsense_farthest'] if find_spec('pyrealsense2') else []),
     'refined=refine_depth',
     'classical=register_color,refine_depth,inpaint_depth',
 )
@@ -401,6 +404,7 @@ class Shown:
 
     case: Case
     truth_m: Float32Array
+    scored: BoolArray
     outputs: dict[str, Output]
 
 
@@ -418,13 +422,13 @@ def rerun(job: Job, names: Sequence[str], contenders: Sequence[Contender]) -> di
             break
         if case.corrupt:
             continue
-        wanted = case.name in names and case.truth_m is not None
+        truth_m, scored = case.truth_m, case.scored
+        wanted = case.name in names and truth_m is not None
         outputs = {}
         for c in contenders:
             if wanted or c.remembers:
                 results = pipelines[c.name](source.transforms, **case.values)
                 outputs[c.name] = output_of(results, case.values['depth'].depth_m.shape)
-        if wanted:
-            assert case.truth_m is not None
-            shown[case.name] = Shown(case, case.truth_m, outputs)
+        if wanted and truth_m is not None and scored is not None:
+            shown[case.name] = Shown(case, truth_m, scored, outputs)
     return shown

@@ -5,12 +5,12 @@ same frames: copying the frame's own bytes, which no pipeline can undercut, and 
 filters, which users run today. Ratios are taken turn by turn and their median reported: what slows
 one turn down slows both sides of its ratio.
 
-Rates and latencies are those of ros2_benchmark (github.com/NVIDIA-ISAAC-ROS/ros2_benchmark): frames
-are played at a fixed rate, back and forth as in its SWEEPING mode; a frame's latency runs from the
+Rates and latencies are those of ros2_benchmark (NVIDIA-ISAAC-ROS/ros2_benchmark on GitHub): frames
+are sent at a fixed rate, back and forth as in its SWEEPING mode; a frame's latency runs from the
 moment it is sent; jitter is the change from one interval between results to the next; the peak
 rate is the highest with fewer than 5 % of the frames missed. Three things differ. The search goes
-on until it knows the rate to 5 %, not to 5 Hz, which is a third of what a CPU does. A mean rate
-divides by the intervals, not by the frames. And fixed rates beyond the peak are measured as well:
+on until it knows the rate to 5 %: its own 5 Hz are a third of what a CPU does here. A mean rate
+divides by the intervals, not by the frames. And fixed rates beyond the peak are measured too, for
 that latency stays bounded there is the point of a live host.
 """
 
@@ -33,13 +33,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ..config import Configuration, encoded_as, port_topics
-from ..data import RigidTransform
 from ..geometry import TransformTree
 from ..hosts import bag as bags
 from ..hosts.live import LiveRunner
-from ..messages import MESSAGE_TYPE, decode, encode, transforms
+from ..messages import MESSAGE_TYPE, decode, encode
 from ..simulation import EPOCH_NS, simulate
-from ..stage import FrameLookup, Pipeline, Stage, Synchronizer, topic_inputs
+from ..stage import Pipeline, Stage, Synchronizer, topic_inputs
 from .peers import LibrealsenseTemporal
 
 T = TypeVar('T')
@@ -74,7 +73,7 @@ def unwatched(items: Iterable[T], title: str, total: int) -> Iterable[T]:
 # ------------------------------------------------------------------------------------- frames
 
 
-class Frames(NamedTuple):
+class Clip(NamedTuple):
     """What is fed to a pipeline, over and over.
 
     Attributes:
@@ -85,7 +84,7 @@ class Frames(NamedTuple):
 
     source: str
     values: Sequence[Mapping[str, Any]]
-    transforms: Sequence[RigidTransform] = ()
+    transforms: TransformTree
 
     def swept(self, count: int, rate_hz: float = _RATE_HZ) -> Iterator[dict[str, Any]]:
         """Yield frames back and forth, so that neighbours in time stay neighbours.
@@ -108,7 +107,7 @@ def swept_index(number: int, count: int) -> int:
 
 def simulated_frames(
     count: int, width: int, height: int, pipeline: type[Pipeline], watch: Watch = unwatched
-) -> Frames:
+) -> Clip:
     """Simulate the frames a pipeline takes: depth, the camera's calibration and colour.
 
     Raises:
@@ -129,7 +128,7 @@ def simulated_frames(
         raise ValueError(
             f'the simulated camera has no {missing[0]}, which these stages need; name a bag'
         )
-    return Frames('simulated', found)
+    return Clip('simulated', found, TransformTree())
 
 
 def recorded_frames(
@@ -138,7 +137,7 @@ def recorded_frames(
     topics: Mapping[str, str],
     count: int,
     watch: Watch = unwatched,
-) -> Frames:
+) -> Clip:
     """Read the first frames of a recording, paired as a replay would pair them.
 
     Args:
@@ -151,27 +150,24 @@ def recorded_frames(
     Raises:
         BagError: If the recording lacks a required topic, or holds no complete frame.
     """
-    placed: dict[str, RigidTransform] = {}
-    if any(isinstance(port, FrameLookup) for port in configuration.pipeline.inputs.values()):
-        connections = bags.tf_connections(reader, *bags.TF_TOPICS)
-        for connection, _, raw in reader.messages(connections) if connections else ():
-            message = reader.deserialize(raw, connection.msgtype)
-            placed.update((item.child_frame_id, item) for item in transforms(message))
-    replay = bags.Replay(
+    found = bags.Frames(
         reader,
-        configuration.pipeline(configuration.parameters),
+        topic_inputs(configuration.pipeline),
         topics,
         slop_s=configuration.host.slop_s,
         deadline_s=configuration.host.deadline_s,
     )
-    values = [
-        {port: value for port, value in result.inputs.items() if value is not None}
-        for result in watch(islice(replay, count), 'read', count)
-    ]
     path = reader.paths[0]
+    values = []
+    for _, matched in watch(islice(found, count), 'read', min(count, found.frame_count)):
+        try:
+            decoded = found.decoded(matched)
+        except ValueError as error:
+            raise bags.BagError(f'{path}: {error}') from None
+        values.append({port: value for port, value in decoded.items() if value is not None})
     if not values:
         raise bags.BagError(f'{path} holds no complete frame; `depth-refiner doctor` tells why')
-    return Frames(str(path), values, list(placed.values()))
+    return Clip(str(path), values, found.transforms)
 
 
 # --------------------------------------------------------------------------------- in turns
@@ -229,6 +225,18 @@ def arrays(values: Mapping[str, Any]) -> list[npt.NDArray[Any]]:
     return [array for array in held if isinstance(array, np.ndarray)]
 
 
+def _outputs(configuration: Configuration, clip: Clip, only: Sequence[str] = ()) -> dict[str, Any]:
+    """Return what the pipeline makes of the first frame, as it would be published."""
+    pipeline = configuration.pipeline(configuration.parameters)
+    outputs = pipeline(clip.transforms, **clip.values[0])
+    encoding = configuration.host.depth_encoding
+    return {
+        port: encoded_as(value, encoding)
+        for port, value in outputs.items()
+        if not only or port in only
+    }
+
+
 class _Copy:
     """Copies as many bytes as a frame's inputs and outputs have, into memory that is there."""
 
@@ -254,7 +262,7 @@ def _librealsense(frame: Mapping[str, Any]) -> Stage | str:
 
 
 def stages(
-    configuration: Configuration, frames: Frames, rounds: int, watch: Watch = unwatched
+    configuration: Configuration, clip: Clip, rounds: int, watch: Watch = unwatched
 ) -> dict[str, Any]:
     """Time a pipeline and each of its stages in process, in turns with its references.
 
@@ -267,28 +275,26 @@ def stages(
         LookupError: If tf does not connect two frames that a stage looks up.
     """
     pipeline = configuration.pipeline(configuration.parameters)
-    tree = TransformTree(frames.transforms)
     stage_s: dict[str, list[float]] = {name: [] for name in pipeline.stages}
     cpu_s: list[float] = []
 
     def run(frame: Mapping[str, Any]) -> None:
         started_s = time.process_time()
-        pipeline(tree, **frame)
+        pipeline(clip.transforms, **frame)
         cpu_s.append(time.process_time() - started_s)
         for name, seconds in pipeline.last_s.items():
             stage_s[name].append(seconds)
 
-    first = frames.values[0]
-    copy = _Copy(first, pipeline(tree, **first))
+    first = clip.values[0]
+    copy = _Copy(first, _outputs(configuration, clip))
     contenders: dict[str, Callable[[Any], object]] = {'pipeline': run, 'memory_copy': copy}
     peer = _librealsense(first)
     if not isinstance(peer, str):
         chain = peer
         contenders['librealsense'] = lambda frame: chain(frame['depth'], frame['camera'])
 
-    pipeline.__init__(configuration.parameters)  # type: ignore[misc]
     count = _WARM_UP_ROUNDS + rounds
-    timed = watch(interleaved(contenders, frames.swept(count)), 'stages', count)
+    timed = watch(interleaved(contenders, clip.swept(count)), 'stages', count)
     spent = list(timed)[_WARM_UP_ROUNDS:]
     total_s = {name: [seconds[name] for seconds in spent] for name in contenders}
     stage_s = {name: seconds[_WARM_UP_ROUNDS:] for name, seconds in stage_s.items()}
@@ -330,7 +336,7 @@ def stages(
 
 def bag_host(
     configuration: Configuration,
-    frames: Frames,
+    clip: Clip,
     folder: Path,
     *,
     only: Sequence[str] = (),
@@ -344,7 +350,7 @@ def bag_host(
 
     Args:
         configuration: What to run.
-        frames: What to run it on.
+        clip: What to run it on.
         folder: Where recordings are written; each is removed again but the last.
         only: Outputs to write, by `<stage>.<port>`; all if empty.
         frame_count: Frames of the recording.
@@ -367,14 +373,10 @@ def bag_host(
     stage_s: list[float] = []
 
     with bags.BagWriter(source) as writer:
-        if frames.transforms:
-            writer.write_transforms('/tf_static', EPOCH_NS, frames.transforms)
-        for frame in frames.swept(frame_count):
+        for frame in clip.swept(frame_count):
             for port, value in frame.items():
                 writer.write(topics[port], value.header.stamp_ns, value)
-    tree = TransformTree(frames.transforms)
-    outputs = pipeline_type(configuration.parameters)(tree, **frames.values[0])
-    outputs = {port: value for port, value in outputs.items() if not only or port in only}
+    outputs = _outputs(configuration, clip, only)
     with bags.open_bag(source) as reader:
         port_of = {topic: port for port, topic in topics.items()}
         connections = [c for c in reader.connections if c.topic in port_of]
@@ -382,17 +384,25 @@ def bag_host(
             (port_of[c.topic], log_ns, reader.deserialize(raw, c.msgtype))
             for c, log_ns, raw in reader.messages(connections)
         ]
+    spoken = {port for port, _, _ in messages}
+    present = {port: topic for port, topic in inputs.items() if port in spoken}
 
     def replay(number: int) -> None:
         pipeline = pipeline_type(configuration.parameters)
         summary = bags.Summary()
         writer = bags.BagWriter(folder / f'replayed_{number}.mcap')
         with bags.open_bag(source) as reader, writer:
-            results = bags.Replay(reader, pipeline, topics)
-            encoding = configuration.host.depth_encoding
-            for _ in bags.record(
-                results, writer, pipeline.outputs, _NAMESPACE, depth_encoding=encoding, only=only
-            ):
+            frames = bags.Frames(reader, inputs, topics)
+            frames.transforms = clip.transforms
+            results = bags.record(
+                bags.replay(frames, pipeline),
+                writer,
+                pipeline.outputs,
+                _NAMESPACE,
+                depth_encoding=configuration.host.depth_encoding,
+                only=only,
+            )
+            for _ in results:
                 summary.add(pipeline)
         stage_s.append(sum(map(sum, summary.stage_s.values())))
 
@@ -407,9 +417,7 @@ def bag_host(
             decode(inputs[port].type, message)
 
     def pair(number: int) -> None:
-        synchronizer: Synchronizer[Any] = Synchronizer(
-            {port: inputs[port] for port in frames.values[0]}
-        )
+        synchronizer: Synchronizer[Any] = Synchronizer(present)
         for port, log_ns, message in messages:
             synchronizer.feed(port, log_ns, message, log_ns)
         synchronizer.finish()
@@ -478,6 +486,8 @@ class Run(NamedTuple):
         cpu_s: Processor time of all threads meanwhile, sending included.
         rss_growth_mb: Memory the process has more than before; None where the system does not
             tell.
+        overall_cpu_percent: Share of all cores that was busy meanwhile, whoever kept them so:
+            what is beyond this process's own disturbed it. None where there is no /proc.
     """
 
     rate_hz: float
@@ -486,6 +496,7 @@ class Run(NamedTuple):
     wall_s: float
     cpu_s: float
     rss_growth_mb: float | None = None
+    overall_cpu_percent: float | None = None
 
     @property
     def missed(self) -> int:
@@ -518,6 +529,7 @@ class Run(NamedTuple):
             'latency_ms': _described(latency_ms),
             'jitter_ms': _described(jitter_ms),
             'cpu_percent': 100 * self.cpu_s / self.wall_s,
+            'overall_cpu_percent': self.overall_cpu_percent,
             'rss_growth_mb': self.rss_growth_mb,
         }
 
@@ -568,9 +580,7 @@ class PeakSearch:
         """Whether there is nothing left to try."""
         if self.low_hz == 0:
             return self.high_hz <= _LOWEST_HZ
-        return (
-            self.low_hz >= _HIGHEST_HZ or self.high_hz <= (1 + self._resolution) * self.low_hz
-        )
+        return self.low_hz >= _HIGHEST_HZ or self.high_hz <= (1 + self._resolution) * self.low_hz
 
     def add(self, sustained: bool) -> None:
         """Take in how `next_hz` went."""
@@ -588,7 +598,7 @@ class PeakSearch:
 
 def live_run(
     configuration: Configuration,
-    frames: Frames,
+    clip: Clip,
     rate_hz: float,
     seconds: float,
     *,
@@ -601,7 +611,7 @@ def live_run(
 
     Args:
         configuration: What to run.
-        frames: What to send.
+        clip: What to send.
         rate_hz: Frames a second.
         seconds: How long; at least 20 frames are sent.
         only: Outputs that somebody listens to, by `<stage>.<port>`; all if empty.
@@ -614,7 +624,7 @@ def live_run(
     wanted = [port for port in pipeline.outputs if not only or port in only]
     messages = [
         {port: encode(value, bags.FAMILY) for port, value in values.items()}
-        for values in frames.values
+        for values in clip.values
     ]
     count = max(math.ceil(seconds * rate_hz), _FEWEST_SENT)
     stamps_ns = [EPOCH_NS + round(number * 1e9 / rate_hz) for number in range(count)]
@@ -628,7 +638,7 @@ def live_run(
         # The last output of a frame decides; the order of arrival stays that of the first.
         received_s[number_of[value.header.stamp_ns]] = time.perf_counter()
 
-    before_mb = resident_mb()
+    before_mb, before_ticks = resident_mb(), _machine_ticks()
     runner = LiveRunner(
         pipeline,
         configuration,
@@ -638,7 +648,7 @@ def live_run(
         publishers=lambda topic: 1,
         warn=warnings.append,
     )
-    runner.tree = TransformTree(frames.transforms)
+    runner.tree = clip.transforms
     try:
         started_s, started_cpu_s = time.perf_counter(), time.process_time()
         for number, stamp_ns in enumerate(stamps_ns):
@@ -652,10 +662,13 @@ def live_run(
     finally:
         runner.stop()
     if warnings:
-        raise ValueError(f'the live host failed on {len(warnings)} of {count} frames: {warnings[0]}')
+        raise ValueError(
+            f'the live host failed on {len(warnings)} of {count} frames: {warnings[0]}'
+        )
     after_mb = resident_mb()
     growth_mb = None if before_mb is None or after_mb is None else after_mb - before_mb
-    return Run(rate_hz, sent_s, received_s, wall_s, cpu_s, growth_mb)
+    overall_percent = _busy_percent(before_ticks, _machine_ticks())
+    return Run(rate_hz, sent_s, received_s, wall_s, cpu_s, growth_mb, overall_percent)
 
 
 def _wait_until(due_s: float, runner: LiveRunner) -> None:
@@ -685,7 +698,7 @@ def _restamped(message: Any, stamp_ns: int) -> Any:
 
 def live_host(
     configuration: Configuration,
-    frames: Frames,
+    clip: Clip,
     guess_hz: float,
     *,
     seconds: float = 5.0,
@@ -699,7 +712,7 @@ def live_host(
 
     Args:
         configuration: What to run.
-        frames: What to send.
+        clip: What to send.
         guess_hz: Where the search begins.
         seconds: How long to measure at each rate.
         only: Outputs that somebody listens to, by `<stage>.<port>`; all if empty.
@@ -708,7 +721,8 @@ def live_host(
     Returns:
         `peak_hz`, the results a second at the highest rate sustained, None if there is none;
         `peak`, the figures of that run; `at`, those at each fixed rate; `tried`, every rate of
-        the search and the share it missed. `cpu_percent` is 100 for one core.
+        the search and the share it missed. `cpu_percent` is the process's, 100 for one core;
+        `overall_cpu_percent` the machine's, 100 for all cores.
 
     Raises:
         ValueError: If the pipeline failed on a frame.
@@ -718,7 +732,7 @@ def live_host(
     fixed: list[Run] = []
 
     def sent(rate_hz: float, run_s: float) -> Run:
-        return live_run(configuration, frames, rate_hz, run_s, only=only)
+        return live_run(configuration, clip, rate_hz, run_s, only=only)
 
     def runs() -> Iterator[Run]:
         yield sent(guess_hz, seconds / 2)
@@ -777,7 +791,25 @@ def peak_resident_mb() -> float | None:
     except ImportError:  # Windows
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 1e6 if platform.system() == 'Darwin' else peak * 1024 / 1e6
+    peak_mb = peak / 1e6 if platform.system() == 'Darwin' else peak * 1024 / 1e6
+    return max(peak_mb, resident_mb() or 0.0)  # Linux counts the first one late
+
+
+def _machine_ticks() -> tuple[int, int] | None:
+    """Return how long all cores were busy and how long they were there, in clock ticks."""
+    try:
+        first = Path('/proc/stat').read_text(encoding='ascii').partition('\n')[0]
+    except OSError:
+        return None
+    user, nice, system, idle, waiting, *rest = (int(ticks) for ticks in first.split()[1:9])
+    busy = user + nice + system + sum(rest)
+    return busy, busy + idle + waiting
+
+
+def _busy_percent(before: tuple[int, int] | None, after: tuple[int, int] | None) -> float | None:
+    if before is None or after is None or after[1] == before[1]:
+        return None
+    return 100 * (after[0] - before[0]) / (after[1] - before[1])
 
 
 def machine() -> dict[str, Any]:
