@@ -28,9 +28,12 @@ OPTIONAL = {
     'onnxruntime': ('inference',),
     'tensorrt': ('inference',),
     'openvino': ('inference',),
-    'pyrealsense2': ('cli',),
+    'pyrealsense2': ('cli', 'evaluation.peers'),
     'scipy': (),
-    'matplotlib': (),
+    'matplotlib': ('evaluation.report',),
+    'ray': ('evaluation.workers',),
+    'open3d': ('evaluation',),
+    'evo': (),
     'cv_bridge': (),
     'message_filters': (),
 }
@@ -113,3 +116,21 @@ def test_the_package_never_imports_the_training_or_the_tests(module):
     path = PACKAGE.parent / Path(*module.split('.'))
     path = path / '__init__.py' if path.is_dir() else path.with_suffix('.py')
     assert not {name.partition('.')[0] for name in imported(path)} & {'training', 'test'}
+
+
+def test_the_command_says_what_it_lacks(tmp_path):
+    code = (
+        "import sys; sys.modules['tyro'] = None\n"
+        'from depth_refiner_ros.cli import main\n'
+        "sys.exit(main(['info', 'x']))"
+    )
+    result = subprocess.run(
+        [sys.executable, '-c', code],
+        cwd=PACKAGE.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 2
+    assert 'pip install rich rosbags tyro' in result.stderr
+    assert 'Traceback' not in result.stderr

@@ -1,6 +1,7 @@
 """The lifecycle node, in process, driven as ros2cli and other nodes would drive it."""
 
 import array
+from dataclasses import replace
 import time
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -11,13 +12,14 @@ import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from rclpy.qos import qos_profile_sensor_data
+from rclpy.qos import QoSDurabilityPolicy, QoSProfile, qos_profile_sensor_data
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
+from tf2_msgs.msg import TFMessage
 
 from depth_refiner_ros.config import HostParameters, configure
-from depth_refiner_ros.data import DepthImage, Header, PinholeCamera
+from depth_refiner_ros.data import ColorImage, DepthImage, Header, PinholeCamera, RigidTransform
 from depth_refiner_ros.hosts.ros_node import FAMILY, StageNode
-from depth_refiner_ros.messages import encode, encode_compressed
+from depth_refiner_ros.messages import encode, encode_compressed, transforms_message
 from depth_refiner_ros.stage import declared_parameters, parameter_values, topic_inputs
 
 WIDTH, HEIGHT = 64, 48
@@ -294,3 +296,60 @@ def test_sensor_qos_in_reliable_out(robot):
 
 def test_autostart_is_declared():
     assert declared_parameters(HostParameters)['autostart'].default is True
+
+
+def test_qos_overrides_reach_input_and_output(robot):
+    r = robot(
+        overrides=[
+            Parameter(
+                'qos_overrides./camera/depth/image_rect.subscription.reliability', value='reliable'
+            ),
+            Parameter('qos_overrides./camera/points.publisher.reliability', value='best_effort'),
+        ]
+    )
+    r.start()
+    r.listen(PointCloud2, 'points', qos_profile_sensor_data)
+    r.spin(lambda: r.peer.get_subscriptions_info_by_topic('/camera/depth/image_rect'))
+    (info,) = r.peer.get_subscriptions_info_by_topic('/camera/depth/image_rect')
+    assert info.qos_profile.reliability.name == 'RELIABLE'
+    (info,) = r.peer.get_publishers_info_by_topic('/camera/points')
+    assert info.qos_profile.reliability.name == 'BEST_EFFORT'
+
+
+def test_transforms_come_from_tf(robot):
+    r = robot(stages='register_color')
+    r.start()
+    images, infos = (
+        r.publisher(Image, 'depth/image_rect'),
+        r.publisher(CameraInfo, 'depth/camera_info'),
+    )
+    colors, color_infos = (
+        r.publisher(Image, 'color/image_rect'),
+        r.publisher(CameraInfo, 'color/camera_info'),
+    )
+    latched = QoSProfile(depth=1, durability=QoSDurabilityPolicy.TRANSIENT_LOCAL)
+    static = r.peer.create_publisher(TFMessage, '/tf_static', latched)
+    r.listen(Image, 'color_registered/image_rect')
+    r.matched(images, infos, colors, color_infos, static)
+    depth, _ = r.frame()
+    there = Header(depth.header.stamp_ns, 'camera_color_optical_frame')
+    rgb = np.full((HEIGHT, WIDTH, 3), 99, np.uint8)
+    link = RigidTransform(there, depth.header.frame_id, np.eye(3), np.array([0.02, 0, 0]))
+    static.publish(transforms_message([link], FAMILY))
+    r.spin(lambda: r.node._runner.tree.lookup(there.frame_id, depth.header.frame_id))
+
+    def registered():
+        # Colour that has never come is not waited for: the second frame has it for certain.
+        depth, camera = r.frame()
+        header = Header(depth.header.stamp_ns, there.frame_id)
+        color_infos.publish(encode(replace(camera, header=header), FAMILY))
+        colors.publish(encode(ColorImage(header, rgb), FAMILY))
+        infos.publish(encode(camera, FAMILY))
+        images.publish(encode(depth, FAMILY))
+        for _ in range(20):
+            r.executor.spin_once(timeout_sec=0.01)
+        return r.received['color_registered/image_rect']
+
+    r.spin(registered)
+    out = r.received['color_registered/image_rect'][0]
+    assert (out.encoding, out.header.frame_id) == ('rgb8', depth.header.frame_id)

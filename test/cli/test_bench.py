@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+import tempfile
+
+import pytest
+
+from depth_refiner_ros.cli import main
+from depth_refiner_ros.evaluation import speed
+
+QUICK = ['--size', '32', '24', '--rounds', '2', '--seconds', '0.05']
+
+
+@pytest.fixture(autouse=True)
+def short_search(monkeypatch):
+    """Search down to half the rate only: what is tested is not how fast it is."""
+    monkeypatch.setattr(speed, 'RESOLUTION', 0.5)
+    monkeypatch.setattr(speed.PeakSearch.__init__, '__defaults__', (0.5,))
+
+
+def bench(*arguments: object) -> int:
+    return main(['bench', *map(str, arguments)])
+
+
+def numbers(value, path=''):
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield from numbers(item, f'{path}.{name}')
+    elif isinstance(value, list):
+        for item in value:
+            yield from numbers(item, path)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield path, value
+
+
+def test_json_is_all_there_is_on_stdout_and_stands_on_its_own(capfd):
+    assert bench('--json', *QUICK, '--refine-depth.sensor', 'realsense_d400') == 0
+    report = json.loads(capfd.readouterr().out)
+    assert report['schema'] == 1
+    assert report['date'].endswith('+00:00')
+    assert report['machine']['cpu']
+    assert {'version', 'commit', 'modified'} <= set(report)
+    assert report['parameters']['refine_depth.sensor'] == 'realsense_d400'
+    assert report['parameters']['stages'] == 'refine_depth,inpaint_depth,project_points'
+    assert report['settings']['rounds'] == 2
+    frames = report['frames']
+    assert (frames['width'], frames['height'], frames['source']) == (32, 24, 'simulated')
+    assert list(report['stages']) == ['refine_depth', 'inpaint_depth', 'project_points']
+    assert {'median_ms', 'p99_ms', 'min_ms', 'cpu_ms'} == set(report['pipeline'])
+    assert set(report['ratios']) == {'memory_copy', 'librealsense'}
+    assert report['ratios']['memory_copy']['times']['pipeline']['median'] > 0
+    assert set(report['hosts']) == {'bag', 'live'}
+    assert set(report['hosts']['bag']['parts_ms']) == {
+        'read_and_decode',
+        'pairing',
+        'encode',
+        'write',
+    }
+    assert {'10_hz', '30_hz'} == set(report['hosts']['live']['at'])
+    assert report['memory']['frames_mb'] > 0
+    assert report['wall_s'] > 0
+    units = ('_ms', '_mb', '_hz', '_s', '_percent')
+    for path, value in numbers({'at': report['hosts'], 'stages': report['stages']}):
+        assert any(unit in path for unit in units) or isinstance(value, int), path
+
+
+def test_the_table_names_stages_hosts_and_ratios(capsys):
+    assert bench(*QUICK, '--hosts', 'bag', 'live') == 0
+    out = capsys.readouterr().out
+    for word in ('refine_depth', 'times memory copy', 'bag host', 'live host', '10 hz', '30 hz'):
+        assert word in out
+    with pytest.raises(json.JSONDecodeError):
+        json.loads(out)
+
+
+def test_output_holds_the_json_and_stdout_the_table(tmp_path, capsys):
+    path = tmp_path / 'bench.json'
+    assert bench(*QUICK, '--hosts', '--stages', 'refine_depth', '-o', path) == 0
+    report = json.loads(path.read_text())
+    assert report['hosts'] == {}
+    assert list(report['stages']) == ['refine_depth']
+    assert 'refine_depth' in capsys.readouterr().out
+
+
+def test_both_outputs_are_the_same(tmp_path, capfd):
+    path = tmp_path / 'bench.json'
+    assert bench(*QUICK, '--hosts', '--json', '--output', path) == 0
+    assert json.loads(capfd.readouterr().out) == json.loads(path.read_text())
+
+
+def test_frames_of_a_bag(bags, tmp_path, capfd):
+    bag = bags.write(tmp_path / 'some.mcap', bags.scene(3))
+    arguments = ['--rounds', '2', '--seconds', '0.05', '--json', '--hosts', 'bag']
+    assert bench(bag, *arguments, '--only', 'inpaint_depth.depth') == 0
+    report = json.loads(capfd.readouterr().out)
+    frames = report['frames']
+    assert frames['source'] == str(bag)
+    assert frames['count'] == 3
+    assert (frames['width'], frames['height']) == (bags.WIDTH, bags.HEIGHT)
+    assert frames['depth_encoding'] == '16UC1'
+    assert frames['ports'] == ['camera', 'color', 'depth']
+    written_mb = report['hosts']['bag']['written_mb_per_frame']
+    assert written_mb == pytest.approx(bags.WIDTH * bags.HEIGHT * 4 / 1e6, rel=1e-3)
+
+
+def test_help_teaches(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        bench('--help')
+    assert stopped.value.code == 0
+    out = capsys.readouterr().out
+    for words in ('ros2_benchmark', 'librealsense', '--json', 'depth-refiner bench', '--hosts'):
+        assert words in out
+
+
+def test_what_cannot_be_is_refused_before_anything_runs(refuse, tmp_path, bags):
+    assert 'no folder' in refuse('bench', '--output', tmp_path / 'none' / 'b.json')
+    assert 'is a folder' in refuse('bench', '--output', tmp_path)
+    assert '--rounds' in refuse('bench', '--rounds', '0')
+    assert '--seconds' in refuse('bench', '--seconds', '0')
+    assert '--size' in refuse('bench', '--size', '0', '480')
+    assert 'no output' in refuse('bench', '--only', 'nothing.depth')
+    assert 'does not exist' in refuse('bench', tmp_path / 'none.mcap')
+    bag = bags.write(tmp_path / 'some.mcap', bags.scene(1))
+    assert '--size' in refuse('bench', bag, '--size', '64', '48')
+
+
+@pytest.mark.parametrize('where', ['stages', 'bag_host', 'live_run'])
+def test_interrupted_it_leaves_nothing_behind(where, tmp_path, monkeypatch, capfd):
+    def interrupt(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))
+    monkeypatch.setattr(speed, where, interrupt)
+    assert bench('--json', *QUICK, '--output', tmp_path / 'bench.json') == 130
+    out, err = capfd.readouterr()
+    assert out == ''
+    assert err == 'interrupted\n'
+    assert list(Path(tmp_path).iterdir()) == []
