@@ -402,8 +402,9 @@ _WAITING = _Waiting()
 class _Port(Generic[T]):
     """Recent messages of one input, ordered by stamp."""
 
-    def __init__(self, topic: Topic, queue_size: int) -> None:
+    def __init__(self, topic: Topic, queue_size: int, speaks: bool) -> None:
         self.topic = topic
+        self.speaks = speaks
         self.items: deque[tuple[int, T]] = deque(maxlen=queue_size)
         self.gaps_ns: deque[int] = deque(maxlen=_GAPS_KEPT)
         self.newest_ns: int | None = None
@@ -444,7 +445,7 @@ class _Port(Generic[T]):
         fallback = near[1] if near else (self.last if self.topic.latched else None)
         required = not self.topic.optional and fallback is None
         if self.newest_ns is None:
-            return _WAITING if required else fallback
+            return _WAITING if required or (self.speaks and not overdue) else fallback
         if required:
             return _WAITING if self.newest_ns <= stamp_ns + slop_ns else None
         if overdue or self.newest_ns >= stamp_ns or stamp_ns - self.newest_ns > _SILENT_NS:
@@ -486,6 +487,8 @@ class Synchronizer(Generic[T]):
         slop_s: Largest difference of stamps, seconds, that still counts as the same moment.
         deadline_s: Longest wait for an optional input, seconds.
         queue_size: Messages remembered per input.
+        all_speak: Every input is known to have messages, as the index of a bag tells: rule 4 then
+            waits for the first message of an optional one, too.
 
     Raises:
         ValueError: If no input is required.
@@ -498,6 +501,7 @@ class Synchronizer(Generic[T]):
         slop_s: float = SLOP_S,
         deadline_s: float = DEADLINE_S,
         queue_size: int = 30,
+        all_speak: bool = False,
     ) -> None:
         anchors = [p for p, t in inputs.items() if not (t.optional or t.latched)]
         if not anchors:
@@ -508,7 +512,9 @@ class Synchronizer(Generic[T]):
         self._deadline_ns = round(deadline_s * 1e9)
         self._queue_size = queue_size
         self._ports: dict[str, _Port[T]] = {
-            port: _Port(topic, queue_size) for port, topic in inputs.items() if port != self.anchor
+            port: _Port(topic, queue_size, all_speak)
+            for port, topic in inputs.items()
+            if port != self.anchor
         }
         self._pending: deque[tuple[int, T, int]] = deque()  # stamp, message, time of arrival
         self._newest_anchor_ns: int | None = None

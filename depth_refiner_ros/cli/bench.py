@@ -52,13 +52,17 @@ class Bench:
         depth-refiner bench --hosts --stages refine_depth --size 1280 720
     """
 
-    bag: tyro.conf.Positional[Path | None] = None
+    bag: Annotated[
+        tyro.conf.Positional[Path | None], tyro.conf.arg(metavar='[BAG]', help_behavior_hint='')
+    ] = None
     """Recording whose first frames are used; without it, a simulated Kinect's."""
-    size: tuple[int, int] | None = None
+    size: Annotated[
+        tuple[int, int] | None, tyro.conf.arg(metavar='WIDTH HEIGHT', help_behavior_hint='')
+    ] = None
     """Width and height of the simulated frames, pixels (default: 640 480)."""
     rounds: int = 100
     """How often the stages are timed."""
-    seconds: float = 4.0
+    seconds: float = 5.0
     """How long to send to the live host at each rate; half of it while searching."""
     hosts: tuple[Literal['bag', 'live'], ...] = ('bag', 'live')
     """Hosts to measure; `--hosts` alone measures none."""

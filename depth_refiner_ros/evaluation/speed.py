@@ -56,7 +56,7 @@ _RATE_HZ = 30.0  # of the stamps, where nothing waits for them
 _WARM_UP_ROUNDS = 5
 _BAG_FRAMES = 24
 _BAG_ROUNDS = 3
-_BRACKET = 1.5
+_BRACKET = (1 + RESOLUTION) ** 8  # three halvings on a logarithmic scale end at the resolution
 _LOWEST_HZ, _HIGHEST_HZ = 0.05, 2000.0
 _FEWEST_SENT = 20  # with fewer, no frame may be missed without exceeding 5 %
 _STEPS_DOWN = 5
@@ -301,14 +301,10 @@ def stages(
     parts_s = {'pipeline': total_s['pipeline'], **stage_s}
 
     def against(name: str, what: str, reason: str | None = None) -> dict[str, Any]:
-        there = name in total_s
+        if name not in total_s:
+            return {'what': what, 'median_ms': None, 'times': None, 'reason': reason}
         times = {part: ratio(seconds, total_s[name]) for part, seconds in parts_s.items()}
-        return {
-            'what': what,
-            **(spread_ms(total_s[name]) if there else {'median_ms': None}),
-            'times': times if there else None,
-            'reason': reason,
-        }
+        return {'what': what, **spread_ms(total_s[name]), 'times': times, 'reason': None}
 
     return {
         'stages': {name: spread_ms(seconds) for name, seconds in stage_s.items()},
@@ -557,8 +553,8 @@ def _described(values: npt.NDArray[np.float64]) -> dict[str, float] | None:
 class PeakSearch:
     """Finds the highest rate that something sustains, by trying.
 
-    Starting from a guess, rates are raised or lowered by half until one is sustained and one is
-    not, then halved in between, on a logarithmic scale.
+    Starting from a guess, rates are raised or lowered by about half until one is sustained and
+    one is not; then their geometric mean is tried, until they are close.
 
     Args:
         guess_hz: Where to begin.
@@ -580,7 +576,8 @@ class PeakSearch:
         """Whether there is nothing left to try."""
         if self.low_hz == 0:
             return self.high_hz <= _LOWEST_HZ
-        return self.low_hz >= _HIGHEST_HZ or self.high_hz <= (1 + self._resolution) * self.low_hz
+        close = self.high_hz <= (1 + self._resolution) * (1 + 1e-9) * self.low_hz
+        return close or self.low_hz >= _HIGHEST_HZ
 
     def add(self, sustained: bool) -> None:
         """Take in how `next_hz` went."""
@@ -768,7 +765,7 @@ def live_host(
             }
             for run in tried + confirmed
         ],
-        'seconds': seconds,
+        'run_s': seconds,
     }
 
 

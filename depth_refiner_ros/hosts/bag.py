@@ -247,9 +247,13 @@ class Frames:
         self._inputs = inputs
         self._keep = keep
         self._connections = _input_connections(reader, inputs, topics)
-        present = {port: topic for port, topic in inputs.items() if port in self._connections}
+        present = {
+            port: inputs[port]
+            for port, found in self._connections.items()
+            if not inputs[port].optional or any(connection.msgcount for connection in found)
+        }
         self.synchronizer: Synchronizer[Any] = Synchronizer(
-            present, slop_s=slop_s, deadline_s=deadline_s
+            present, slop_s=slop_s, deadline_s=deadline_s, all_speak=True
         )
         anchor = self._connections[self.synchronizer.anchor]
         self.frame_count = sum(connection.msgcount for connection in anchor)
@@ -371,7 +375,7 @@ class _Channel(NamedTuple):
 
 # Bounds what waits to be written, so that a slow disk slows the run down instead of filling the
 # memory.
-_WAITING_MESSAGES = 64
+_WAITING_MESSAGES = 32
 
 
 class BagWriter(AbstractContextManager['BagWriter']):

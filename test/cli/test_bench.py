@@ -14,8 +14,8 @@ QUICK = ['--size', '32', '24', '--rounds', '2', '--seconds', '0.05']
 
 @pytest.fixture(autouse=True)
 def short_search(monkeypatch):
-    """Search down to half the rate only: what is tested is not how fast it is."""
-    monkeypatch.setattr(speed, 'RESOLUTION', 0.5)
+    """Search roughly and send little: what is tested is not how fast it is."""
+    monkeypatch.setattr(speed, '_FEWEST_SENT', 4)
     monkeypatch.setattr(speed.PeakSearch.__init__, '__defaults__', (0.5,))
 
 

@@ -214,7 +214,7 @@ def test_librealsense_takes_part_where_it_is_installed(clip):
 
 def test_bag_host_reports_what_is_on_top_of_the_stages(clip, tmp_path, monkeypatch):
     ms = {
-        'replay': 100,
+        'replay': 1e6,
         'read': 8,
         'decode': 2,
         'pairing': 1,
@@ -227,18 +227,18 @@ def test_bag_host_reports_what_is_on_top_of_the_stages(clip, tmp_path, monkeypat
         for item in items:
             for contender in contenders.values():
                 contender(item)
-            yield {name: 4 * spent_ms / 1e3 for name, spent_ms in ms.items()}
+            yield {name: 3 * spent_ms / 1e3 for name, spent_ms in ms.items()}
 
     monkeypatch.setattr(speed, 'interleaved', interleaved)
-    found = speed.bag_host(configure({}), clip, tmp_path, frame_count=4, rounds=2)
-    assert found['frame_ms'] == pytest.approx(100)
-    assert 0 < found['stages_ms'] < 100
+    found = speed.bag_host(configure({}), clip, tmp_path, frame_count=3, rounds=2)
+    assert found['frame_ms'] == pytest.approx(1e6)
+    assert 0 < found['stages_ms'] < 1e6
     assert found['parts_ms'] == pytest.approx(
         {'read_and_decode': 10, 'pairing': 1, 'encode': 6, 'write': 14}
     )
-    assert found['on_top_ms'] + found['stages_ms'] == pytest.approx(100)
+    assert found['on_top_ms'] + found['stages_ms'] == pytest.approx(1e6)
     assert found['on_top_percent'] > 0
-    assert (found['frames'], found['rounds']) == (4, 2)
+    assert (found['frames'], found['rounds']) == (3, 2)
     # Two depths, two deviations and two provenances, and points of 12 bytes and their colour.
     assert found['written_mb_per_frame'] == WIDTH * HEIGHT * (2 * (4 + 4 + 1) + 12 + 3) / 1e6
     assert len(list(tmp_path.iterdir())) == 3  # what was read, and the last of both written
@@ -295,7 +295,7 @@ def test_a_rate_is_sustained_with_fewer_than_5_percent_missed(missed, sustained)
 
 def test_a_rate_that_could_not_be_sent_is_not_sustained():
     sent_s = [i / 9 for i in range(100)]
-    everything = {i: at_s for i, at_s in enumerate(sent_s)}
+    everything = dict(enumerate(sent_s))
     assert not run(sent_s, everything).sustained
     assert run(sent_s, everything, rate_hz=9.2).sustained
 
@@ -308,7 +308,7 @@ def test_the_search_finds_the_capacity(capacity_hz, guess_hz):
         search.add(search.next_hz <= capacity_hz)
         tries += 1
     assert capacity_hz / 1.05 <= search.low_hz <= capacity_hz
-    assert tries <= 5 + abs(math.log(guess_hz / capacity_hz, 1.5))
+    assert tries <= 5 + abs(math.log(guess_hz / capacity_hz, 1.05**8))
 
 
 def test_the_search_ends_where_nothing_or_everything_is_sustained():
@@ -395,7 +395,7 @@ def test_a_live_run_accounts_for_every_frame(clip):
 
 def test_a_live_run_that_fails_says_why(clip):
     broken = speed.Clip('broken', [{**clip.values[0], **_smaller(clip)}], clip.transforms)
-    with pytest.raises(ValueError, match='failed on 20 of 20 frames'):
+    with pytest.raises(ValueError, match=r'failed on \d+ of 20 frames: .* 8x6'):
         speed.live_run(configure({'stages': 'project_points'}), broken, 500.0, 0.01)
 
 
