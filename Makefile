@@ -21,7 +21,7 @@ lint: $(VENV)/installed-dev
 	$(BIN)/mypy
 
 bench: $(VENV)/installed
-	$(BIN)/python -m test.figures.speed
+	$(BIN)/depth-refiner bench
 
 docs: $(VENV)/installed
 	$(BIN)/python -m depth_refiner_ros.reference
