@@ -229,7 +229,10 @@ def _print(console: Console, report: dict[str, Any]) -> None:
         parts = ', '.join(f'{n} {ms:.1f}'.replace('_', ' ') for n, ms in bag['parts_ms'].items())
         console.print(
             f'[bold]bag host[/bold] {bag["frame_ms"]:.1f} ms a frame, '
-            f'{bag["on_top_percent"]:.0f} % on top of the stages; alone: {parts} ms'
+            f'{bag["on_top_percent"]:.0f} % on top of the stages, '
+            f'{bag["times_pipeline"]["median"]:.2f} times the pipeline alone; '
+            f'its parts alone: {parts} ms',
+            soft_wrap=True,
         )
     if live := report['hosts'].get('live'):
         console.print(_live(live))

@@ -17,6 +17,9 @@ from .doctor import Doctor
 from .evaluate import Evaluate
 from .import_folder import ImportFolder
 from .info import Info
+from .live import Live
+from .play import Play
+from .record import Record
 from .replay import Replay
 
 
@@ -35,6 +38,9 @@ _COMMANDS: dict[str, Callable[..., Command]] = {
     'doctor': Doctor,
     'evaluate': Evaluate,
     'bench': Bench,
+    'live': Live,
+    'play': Play,
+    'record': Record,
 }
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import re
 from typing import Annotated, Any, NamedTuple
 
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -51,34 +52,44 @@ class Gate(NamedTuple):
                 'nearest:hole.delta_1_05<0.8'
             ) from None
 
+    def check(self, contenders: Sequence[str]) -> None:
+        """Check that the contender is one of those evaluated.
+
+        Raises:
+            ValueError: If it is not.
+        """
+        if self.contender and self.contender not in contenders:
+            raise ValueError(
+                f'--fail-if: no contender {self.contender!r}; {", ".join(contenders)}'
+            )
+
     def failures(self, sources: Sequence[Mapping[str, Any]]) -> list[str]:
         """Return a sentence for every source that meets the condition.
 
         Raises:
-            ValueError: If no source has the contender or the metric.
+            ValueError: If the metric is unknown, or undefined on every source.
         """
         compare = {'>': operator.gt, '<': operator.lt, '>=': operator.ge, '<=': operator.le}
-        failed, known = [], False
+        failed, defined = [], False
+        known: dict[str, None] = {}
         for source in sources:
-            contenders = source['contenders']
-            name = self.contender or list(contenders)[-1]
-            if name not in contenders:
-                raise ValueError(f'--fail-if: no contender {name!r}; {", ".join(contenders)}')
-            metrics = contenders[name]['metrics']
-            if self.metric not in metrics:
-                near = difflib.get_close_matches(self.metric, metrics, n=1)
-                hint = f'did you mean {near[0]}?' if near else f'known: {", ".join(metrics)}'
-                raise ValueError(f'--fail-if: no metric {self.metric}; {hint}')
-            value = metrics[self.metric]
+            name = self.contender or list(source['contenders'])[-1]
+            metrics = source['contenders'][name]['metrics']
+            known |= dict.fromkeys(metrics)
+            value = metrics.get(self.metric)
             if value is None:
                 continue
-            known = True
+            defined = True
             if compare[self.symbol](value, self.limit):
                 failed.append(
                     f'{source["name"]}: {name} has {self.metric} {value:.4g} '
                     f'{self.symbol} {self.limit:g}'
                 )
-        if not known:
+        if self.metric not in known:
+            near = difflib.get_close_matches(self.metric, known, n=1)
+            hint = f'did you mean {near[0]}?' if near else f'known: {", ".join(known)}'
+            raise ValueError(f'--fail-if: no metric {self.metric}; {hint}')
+        if not defined:
             raise ValueError(f'--fail-if: {self.metric} is undefined on every source')
         return failed
 
@@ -89,19 +100,21 @@ class Evaluate:
 
     Takes folders in the project's layout, bags with a reference topic, or any bag at all: then
     holes are punched into the measurements, which are the truth. All contenders see the same
-    frames in the same run. Writes REPORT/metrics.json, report.md and index.html. A run that was
-    stopped continues when it is started again.
+    frames in the same run. Writes metrics.json, report.md and index.html to the report's folder.
+    A run that was stopped continues when it is started again.
     """
 
     sources: tyro.conf.Positional[tuple[Path, ...]]
     """Folders of images and bags."""
-    report: Path = Path('evaluation')
-    """Folder for the report."""
+    report: Annotated[Path, tyro.conf.arg(aliases=['-o'])] = Path('evaluation')
+    """Folder for the report; what is finished is kept in it."""
     contenders: tuple[str, ...] = DEFAULT_CONTENDERS
-    """What to compare: peers, stages separated by commas, or parameter files; NAME=WHAT names
-    one. The report is about the last."""
+    """What to compare: peers (raw, nearest ...), stages separated by commas, or parameter files;
+    NAME=WHAT names one. Pictures and --fail-if are about the last."""
     protocol: ProtocolName | None = None
-    """Where the truth comes from; by default what the source offers."""
+    """Where the truth comes from; by default what the source offers: its reference topic or
+    folder, the median over time where static_mask.png says that nothing moves, else punched
+    holes."""
     draws: int = 1
     """Passes over a source with punched holes, each with other holes: one draw is partly luck."""
     seed: int = 0
@@ -109,18 +122,20 @@ class Evaluate:
     max_frames: int | None = None
     """Use only the first frames of every source."""
     sensor: str = ''
-    """Noise model for contenders that do not set one; by default what the source says."""
-    depth: str = ''
+    """Noise model for contenders that do not set one, such as realsense_d400; by default that of
+    the camera.json of a folder, and the stage's own for a bag."""
+    depth: Annotated[str, tyro.conf.arg(metavar='TOPIC')] = ''
     """Depth topic of bags, where it is not to be guessed."""
-    reference: str = ''
-    """Topic of a bag that holds the true depth."""
+    reference: Annotated[str, tyro.conf.arg(metavar='TOPIC')] = ''
+    """Topic of bags that holds the true depth; by default /camera/reference/image_rect."""
     workers: int = max(1, (os.cpu_count() or 1) // 2)
-    """Processes that evaluate sources side by side."""
+    """Processes that evaluate sources side by side; more than one blurs the latencies."""
     ray: Annotated[str | None, tyro.conf.arg(metavar='ADDRESS')] = None
-    """Evaluate on a Ray cluster: its address, `auto`, or `local` to start one here."""
-    fail_if: tuple[str, ...] = ()
+    """Evaluate on a Ray cluster: HOST:PORT, `auto` for the one of this machine, or `local` to
+    start one here. Its nodes must see the sources at the same paths."""
+    fail_if: Annotated[tuple[str, ...], tyro.conf.arg(metavar='CONDITION ...')] = ()
     """Conditions such as 'hole.mae_mm>110' that end with exit code 1, for CI; of the last
-    contender, or of one by name: 'nearest:hole.mae_mm>110'."""
+    contender, or of one by name: 'nearest:hole.mae_mm>110'. metrics.json has all metrics."""
     json: bool = False
     """Print metrics.json."""
 
@@ -131,12 +146,18 @@ class Evaluate:
         for name, value in (('draws', self.draws), ('workers', self.workers)):
             if value < 1:
                 raise ValueError(f'--{name} must be at least 1, got {value}')
+        if self.seed < 0:
+            raise ValueError(f'--seed must not be negative, got {self.seed}')
         if self.max_frames is not None and self.max_frames < 1:
             raise ValueError(f'--max-frames must be at least 1, got {self.max_frames}')
+        if not self.contenders:
+            raise ValueError('--contenders: name at least one')
         gates = [Gate.parse(text) for text in self.fail_if]
-        jobs = [self._job(path) for path in self.sources]
+        jobs = [self._job(name, path) for name, path in distinct_names(self.sources).items()]
         for job in jobs:
-            contenders_of(job)  # before anything runs for minutes
+            names = [c.name for c in contenders_of(job)]  # before anything runs for minutes
+            for gate in gates:
+                gate.check(names)
         console = Console(stderr=True, emoji=False, highlight=False)
         self.report.mkdir(parents=True, exist_ok=True)
         results = self._evaluate(jobs, console)
@@ -156,23 +177,24 @@ class Evaluate:
         for result in results:
             _print(console, result)
         page = escape(str(self.report / 'index.html'))
-        console.print(f'{page}, report.md and metrics.json are written')
+        console.print(f'{page}, report.md and metrics.json are written', soft_wrap=True)
         failed = [sentence for gate in gates for sentence in gate.failures(results)]
         for sentence in failed:
-            console.print(f'[red]failed:[/red] {escape(sentence)}')
+            console.print(f'[red]failed:[/red] {escape(sentence)}', soft_wrap=True)
         return 1 if failed else 0
 
-    def _job(self, path: Path) -> Job:
+    def _job(self, name: str, path: Path) -> Job:
         topics = {'depth': self.depth, 'reference': self.reference}
         return Job(
-            str(path),
-            self.contenders,
-            self.protocol,
-            self.draws,
-            self.seed,
-            self.max_frames,
-            tuple((port, topic) for port, topic in topics.items() if topic),
-            self.sensor,
+            path=str(path),
+            contenders=self.contenders,
+            protocol=self.protocol,
+            draws=self.draws,
+            seed=self.seed,
+            max_frames=self.max_frames,
+            topics=tuple((port, topic) for port, topic in topics.items() if topic),
+            sensor=self.sensor,
+            name=name,
         )
 
     def _evaluate(self, jobs: Sequence[Job], console: Console) -> list[dict[str, Any]]:
@@ -205,12 +227,58 @@ class Evaluate:
         return [results[job] for job in jobs]
 
 
+def distinct_names(paths: Sequence[Path]) -> dict[str, Path]:
+    """Name paths by as few of their last parts as tell them apart; a path named twice counts once.
+
+    A fleet's recordings are often called alike, each in its robot's folder.
+    """
+    distinct: dict[Path, Path] = {}
+    for path in paths:
+        distinct.setdefault(path.resolve(), path)
+    bare = {
+        path: whole if path.is_dir() else whole.with_suffix('') for whole, path in distinct.items()
+    }
+    same = [whole for whole in bare.values() if list(bare.values()).count(whole) > 1]
+    parts = {
+        path: (whole if bare[path] in same else bare[path]).parts
+        for whole, path in distinct.items()
+    }
+    named = {}
+    for path, own in parts.items():
+        others = [other for other in parts.values() if other != own]
+        count = next(n for n in range(1, len(own) + 1) if all(own[-n:] != o[-n:] for o in others))
+        named['/'.join(own[-count:])] = path
+    return named
+
+
+_FEWEST_NAME_LETTERS = 12
+
+
 def _print(console: Console, source: Mapping[str, Any]) -> None:
-    head, rows = report.rows(source)
-    table = Table(*head, title=escape(f'{source["name"]} ({source["protocol"]})'))
-    for row in rows:
-        table.add_row(*(escape(cell) for cell in row))
+    title = f'[bold]{escape(source["name"])}[/bold]: {escape(report.caption(source))}'
+    console.print(f'\n{title}')
+    head, rows = report.rows(source, short=True)
+    table = Table(box=box.SIMPLE_HEAD, padding=0)
+    widths = [
+        max(len(word) for cell in column for word in cell.split())
+        for column in zip(*(row[1:] for row in (head, *rows)), strict=True)
+    ]
+    left = console.width - sum(widths) - len(widths) - 2  # what the box takes
+    table.add_column(head[0], no_wrap=True)
+    for title, width in zip(head[1:], widths, strict=True):
+        table.add_column(title, justify='right', width=width)
+    for name, *cells in rows:
+        table.add_row(escape(_folded(name, max(left, _FEWEST_NAME_LETTERS))), *cells)
     console.print(table)
-    for corrupt in source['corrupt']:
-        console.print(f'[yellow]frame {escape(corrupt["frame"])} left out[/yellow]: '
-                      f'{escape(corrupt["reason"])}')  # fmt: skip
+    for sentence in report.left_out(source):
+        console.print(f'[yellow]{escape(sentence)}[/yellow]', soft_wrap=True)
+
+
+def _folded(name: str, width: int) -> str:
+    """Break a name into lines after its underscores and commas, where it is wider."""
+    lines = ['']
+    for piece in re.findall(r'[^_,]*[_,]?', name):
+        if lines[-1] and len(lines[-1]) + len(piece) > width:
+            lines.append('')
+        lines[-1] += piece
+    return '\n'.join(line[i : i + width] for line in lines for i in range(0, len(line), width))

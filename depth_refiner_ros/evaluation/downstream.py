@@ -34,8 +34,8 @@ from .trajectories import Trajectory, TrajectoryErrors, matrix, trajectory_error
 _PORTS = ('depth', 'camera', 'color', 'color_camera')
 
 POSES_FROM_THE_SAME_DEPTH = (
-    'The recorded poses were themselves estimated from the raw depth, to centimetres: they share '
-    'its errors, which favours raw depth, and no difference below that says which is better.'
+    'The recorded poses were themselves estimated from the raw depth, to a few centimetres. They '
+    'share its errors, which favours raw depth; small differences say nothing about which is best.'
 )
 
 
@@ -106,6 +106,7 @@ class FusionScores:
         plane_points: Vertices on planes that are also in the first contender's map.
         plane_rms_mm: Root mean square of their distance to their plane.
         plane_p95_mm: 95th percentile of it.
+        patch_rms_mm: Root mean square, with a plane fitted to each 20 cm square.
         covered: Share of the reference's pixels that show the map within 2 cm; NaN without one.
         correct: Of those that show the map at all, the share within 2 cm.
         in_front: Share of the reference's pixels that show the map more than 2 cm too near.
@@ -116,6 +117,7 @@ class FusionScores:
     plane_points: int
     plane_rms_mm: float
     plane_p95_mm: float
+    patch_rms_mm: float
     covered: float
     correct: float
     in_front: float
@@ -143,7 +145,7 @@ def evaluate_downstream(
     transforms: TransformTree | None = None,
     track_every_nth: int = 1,
     fuse_every_nth: int = 1,
-    method: Method = 'hybrid',
+    method: Method = 'point_to_plane',
     voxel_m: float = 0.01,
     min_views: int = 3,
     note: str = '',
@@ -152,8 +154,8 @@ def evaluate_downstream(
 
     Pipelines see every frame, so that filters over time work as they would live; tracking and
     mapping may use fewer. Tracking from frame to frame loses its way where the view changes too
-    much between two of them; mapping gains little from frames that show the same. Colour that is not registered to the depth is, by the recorded depth, for
-    all contenders alike.
+    much between two of them; mapping gains little from frames that show the same. Colour that is
+    not registered to the depth is, by the recorded depth, for all contenders alike.
 
     Args:
         frames: The recording, iterated twice: a `folders.Folder`, or a list.
@@ -161,7 +163,7 @@ def evaluate_downstream(
         transforms: Where the depth camera sits in the colour camera, if they differ.
         track_every_nth: Frames from one that is tracked to the next.
         fuse_every_nth: Frames from one that is fused to the next.
-        method: Of the odometry; `point_to_plane` needs no colour.
+        method: Of the odometry; `hybrid` needs colour.
         voxel_m: Edge of the map's voxels, metres.
         min_views: Frames that must have seen a surface for it to count.
         note: Goes into the scores: `POSES_FROM_THE_SAME_DEPTH` where that is so.
@@ -214,6 +216,7 @@ def evaluate_downstream(
                 noise.points,
                 noise.rms_mm,
                 noise.p95_mm,
+                noise.patch_rms_mm,
                 seen.covered,
                 seen.correct,
                 seen.in_front,
@@ -265,6 +268,7 @@ def table(scores: Mapping[str, DownstreamScores]) -> str:
         'lost': lambda s: f'{s.odometry.lost_frames}/{s.odometry.errors.poses}',
         'planes rms mm': lambda s: f'{s.fusion.plane_rms_mm:.2f}',
         'p95 mm': lambda s: f'{s.fusion.plane_p95_mm:.2f}',
+        'patches rms mm': lambda s: f'{s.fusion.patch_rms_mm:.2f}',
         'map m²': lambda s: f'{s.fusion.area_m2:.2f}',
         'covered': lambda s: f'{s.fusion.covered:.3f}',
         'correct': lambda s: f'{s.fusion.correct:.3f}',

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,6 +34,8 @@ _PLANE_CELL_M = 0.05
 _PLANE_MIN_AREA_M2 = 0.2
 _PLANE_COSINE = 0.9
 _RANSAC_DRAWS = 1000
+_PATCH_M = 0.2
+_PATCH_MIN_POINTS = 50
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,9 +117,15 @@ class Fusion:
 
     def surface(self, *, min_views: int = 3) -> Surface:
         """Return the surface seen by at least `min_views` frames."""
+        nothing = Surface(np.zeros((0, 3)), np.zeros((0, 3)), np.zeros((0, 3), np.int64))
         if self._grid.hashmap().size() == 0:
-            return Surface(np.zeros((0, 3)), np.zeros((0, 3)), np.zeros((0, 3), np.int64))
-        mesh = self._grid.extract_triangle_mesh(weight_threshold=min_views - 0.5)
+            return nothing
+        try:
+            mesh = self._grid.extract_triangle_mesh(weight_threshold=min_views - 0.5)
+        except RuntimeError as error:
+            if 'shape {0}' not in str(error):  # its complaint about a mesh without vertices
+                raise
+            return nothing
         mesh.compute_vertex_normals()
         vertices_m = mesh.vertex.positions.numpy().astype(np.float64)
         order = np.lexsort(vertices_m.T)
@@ -217,12 +226,14 @@ def _fitted(points_m: Float64Array) -> tuple[Float64Array, float]:
     return normal, -float(normal @ center_m)
 
 
-def _cells(points_m: Float64Array, normal: Float64Array) -> IndexArray:
+def _cells(
+    points_m: Float64Array, normal: Float64Array, edge_m: float = _PLANE_CELL_M
+) -> IndexArray:
     """Return the key of the square below each point, seen along the plane's normal."""
     along = np.cross(normal, np.eye(3)[np.argmin(np.abs(normal))])
     along /= np.linalg.norm(along)
     across = np.cross(normal, along)
-    u, v = (np.floor(points_m @ axis / _PLANE_CELL_M).astype(np.int64) for axis in (along, across))
+    u, v = (np.floor(points_m @ axis / edge_m).astype(np.int64) for axis in (along, across))
     return np.asarray((u << 32) + v, np.int64)
 
 
@@ -236,26 +247,45 @@ class PlaneNoise(NamedTuple):
         points: Vertices.
         rms_mm: Root mean square.
         p95_mm: 95th percentile of the absolute values.
+        patch_rms_mm: Root mean square of the distances to the plane fitted to each 20 cm square:
+            roughness, without what bends the plane as a whole, as drifting poses do.
     """
 
     points: int
     rms_mm: float
     p95_mm: float
+    patch_rms_mm: float
 
 
 def plane_noise(surface: Surface, planes: Sequence[Plane]) -> PlaneNoise:
-    """Measure how rough a surface is on given planes, all pooled; NaN where it has none of them."""
-    distances_m = []
+    """Measure how rough a surface is on all of some planes; NaN where it has none of them."""
+    whole_m, patches_m = [], []
     for plane in planes:
         points_m = surface.vertices_m[plane.holds(surface)]
-        if len(points_m) >= 3:
-            normal, offset_m = _fitted(points_m)
-            distances_m.append(np.abs(points_m @ normal + offset_m))
-    if not distances_m:
-        return PlaneNoise(0, float('nan'), float('nan'))
-    all_m = np.concatenate(distances_m)
-    rms_m, p95_m = np.sqrt(np.mean(all_m * all_m)), np.quantile(all_m, 0.95)
-    return PlaneNoise(len(all_m), float(rms_m) * _MM, float(p95_m) * _MM)
+        if len(points_m) < _PATCH_MIN_POINTS:
+            continue
+        whole_m.append(_distances_m(points_m))
+        _, patch, sizes = np.unique(
+            _cells(points_m, plane.normal, _PATCH_M), return_inverse=True, return_counts=True
+        )
+        parts = np.split(points_m[np.argsort(patch, kind='stable')], np.cumsum(sizes)[:-1])
+        patches_m += [_distances_m(part) for part in parts if len(part) >= _PATCH_MIN_POINTS]
+    if not patches_m:
+        return PlaneNoise(0, math.nan, math.nan, math.nan)
+    all_m = np.concatenate(whole_m)
+    rms_m, p95_m = _rms(all_m), float(np.quantile(all_m, 0.95))
+    patch_rms_m = _rms(np.concatenate(patches_m))
+    return PlaneNoise(len(all_m), rms_m * _MM, p95_m * _MM, patch_rms_m * _MM)
+
+
+def _distances_m(points_m: Float64Array) -> Float64Array:
+    """Return how far points are from the plane fitted to them."""
+    normal, offset_m = _fitted(points_m)
+    return np.asarray(np.abs(points_m @ normal + offset_m))
+
+
+def _rms(values: Float64Array) -> float:
+    return float(np.sqrt(np.mean(np.square(values))))
 
 
 # ------------------------------------------------------------------------------- seen from views

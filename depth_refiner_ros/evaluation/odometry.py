@@ -16,7 +16,9 @@ Method = Literal['hybrid', 'point_to_plane']
 FARTHEST_TRACKED_M = 4.0
 """Depth beyond this is not tracked: there a structured-light sensor is off by centimetres."""
 
-_ITERATIONS = (10, 5, 3)  # from full to quarter size
+# From quarter to full size. Open3D's own 10, 5, 3 stop short of a hand's motion: 21 mm from every
+# third kitchen frame to the next, where these leave as much error as more iterations do.
+_ITERATIONS = (50, 20, 5)
 _OUTLIER_M = 0.07
 _LOST_BELOW = 0.3
 
@@ -29,9 +31,11 @@ class Odometry:
     threads as there are.
 
     Args:
-        method: `hybrid` aligns colour and depth (J. Park, Q.-Y. Zhou, V. Koltun, "Colored point
-            cloud registration revisited", ICCV 2017, as Open3D's RGB-D odometry applies it);
-            `point_to_plane` depth alone.
+        method: `point_to_plane` aligns depth alone (R. A. Newcombe et al., "KinectFusion", ISMAR
+            2011, without its map); `hybrid` depth and colour (J. Park, Q.-Y. Zhou, V. Koltun,
+            "Colored point cloud registration revisited", ICCV 2017). `hybrid` drifts less where
+            there are few shapes, but looks colours up at whole pixels: with true depth and
+            colour of 320x240 pixels it is off by 3 mm a frame, depth alone by 0.6 mm.
         farthest_m: Depth beyond this is ignored.
 
     Attributes:
@@ -42,7 +46,7 @@ class Odometry:
     """
 
     def __init__(
-        self, method: Method = 'hybrid', *, farthest_m: float = FARTHEST_TRACKED_M
+        self, method: Method = 'point_to_plane', *, farthest_m: float = FARTHEST_TRACKED_M
     ) -> None:
         self.lost = 0
         self._open3d = open3d()

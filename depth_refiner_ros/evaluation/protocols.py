@@ -5,9 +5,10 @@ Three protocols, chosen by what a source offers:
 - *reference*: the source holds true depth for some frames. All frames are fed in order, so that
   filters over time work as they would live; those with a reference are scored.
 - *static*: nothing moves where a mask says so; the truth of a frame is the temporal median of the
-  other frames.
+  other frames (of 64 of them, spread over the source, where there are more).
 - *punched*: the hole pattern of another frame of the source, flipped, shifted and opened 3x3, is
-  cut into the measurements, which are then the truth. It says nothing about noise.
+  cut into the measurements, which are then the truth. It says nothing about noise. A source of one
+  frame lends its own pattern.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
-import warnings
 
 import cv2
 import numpy as np
@@ -25,8 +25,8 @@ from ..config import port_topics
 from ..data import BoolArray, ColorImage, DepthImage, Float32Array, PinholeCamera
 from ..discovery import guessed_topics
 from ..folders import Folder
-from ..geometry import TransformTree
-from ..hosts.bag import Frames, open_bag
+from ..geometry import TransformTree, check_camera_fits
+from ..hosts.bag import BagError, Frames, open_bag
 from ..stage import Topic
 
 ProtocolName = Literal['reference', 'static', 'punched']
@@ -38,7 +38,8 @@ REFERENCE_TOPIC = '/camera/reference/image_rect'
 """Where `depth-refiner import` writes a folder's reference."""
 
 _MAX_PATTERNS = 32
-_MAX_STATIC_FRAMES = 64
+_MAX_STATIC_SAMPLES = 64
+_STRAY_COLOR = 'Colour is left out where tf does not say how its camera sits to the depth camera.'
 
 
 class Frame(NamedTuple):
@@ -116,9 +117,25 @@ class FolderSource:
             except (OSError, ValueError) as error:
                 yield Frame(name, {}, corrupt=str(error))
                 continue
+            if self.static is not None and self.static.shape != frame.depth.depth_m.shape:
+                sizes = f'{self.static.shape} and {frame.depth.depth_m.shape}'
+                reason = f'static_mask.png and depth differ in size: {sizes}'
+                yield Frame(name, {}, corrupt=reason)
+                continue
             values = {p: getattr(frame, p) for p in ('depth', 'camera', 'color', 'color_camera')}
-            values = {port: value for port, value in values.items() if value is not None}
-            yield Frame(name, values, frame.reference)
+            yield Frame(name, _usable(values, self), frame.reference)
+
+
+def _usable(values: Mapping[str, Any], source: FolderSource | BagSource) -> dict[str, Any]:
+    """Return the values that a pipeline can use: without colour seen from an unknown place."""
+    found = {port: value for port, value in values.items() if value is not None}
+    if 'color' in found and 'color_camera' in found:
+        frames = (found[port].header.frame_id for port in ('color_camera', 'camera'))
+        if source.transforms.lookup(*frames) is None:
+            del found['color'], found['color_camera']
+            if _STRAY_COLOR not in source.note:
+                source.note = f'{source.note} {_STRAY_COLOR}'.strip()
+    return found
 
 
 def _sensor(words: str) -> str:
@@ -152,6 +169,7 @@ class BagSource:
     def __init__(
         self, path: Path, topics: Mapping[str, str] | None = None, namespace: str = '/camera'
     ) -> None:
+        topics = topics or {}
         self._path = path
         self.name = path.resolve().stem
         self.sensor = ''
@@ -167,11 +185,17 @@ class BagSource:
         self._inputs = inputs
         with open_bag(path) as reader:
             recorded = {c.topic: c.msgtype for c in reader.connections}
-            wanted = port_topics(inputs, topics or {}, namespace)
-            self._topics = guessed_topics(wanted, recorded, fixed=topics or {})
+            wanted = port_topics(inputs, topics, namespace)
+            self._topics = guessed_topics(wanted, recorded, fixed=topics)
             frames = Frames(reader, inputs, self._topics)
             self._count = frames.frame_count
-            self.has_reference = 'reference' in frames.topics
+            if self._count == 0:
+                raise BagError(f'{path} has no message on {frames.topics["depth"]}')
+            truth = frames.topics.get('reference')
+            self.has_reference = any(c.topic == truth and c.msgcount for c in reader.connections)
+            if topics.get('reference') and not self.has_reference:
+                has = ', '.join(sorted(recorded))
+                raise BagError(f'{path} has no reference on {topics["reference"]}; it has {has}')
             self.transforms = frames.transforms
 
     def __len__(self) -> int:
@@ -181,17 +205,23 @@ class BagSource:
         with open_bag(self._path) as reader:
             frames = Frames(reader, self._inputs, self._topics)
             self.transforms = frames.transforms
-            for _, matched in frames:
-                stamp = matched['depth'].header.stamp
-                name = f'{stamp.sec}.{stamp.nanosec // 1_000_000:03d}'
-                try:
-                    values = frames.decoded(matched)
-                except ValueError as error:
-                    yield Frame(name, {}, corrupt=str(error))
-                    continue
-                reference = values.pop('reference', None)
-                values = {port: value for port, value in values.items() if value is not None}
-                yield Frame(name, values, reference)
+            name = 'the start'
+            try:
+                for _, matched in frames:
+                    stamp = matched['depth'].header.stamp
+                    name = f'{stamp.sec}.{stamp.nanosec // 1_000_000:03d}'
+                    yield self._read(name, frames, matched)
+            except BagError as error:
+                yield Frame(f'after {name}', {}, corrupt=str(error))
+
+    def _read(self, name: str, frames: Frames, matched: Mapping[str, Any]) -> Frame:
+        try:
+            values = frames.decoded(matched)
+            check_camera_fits(values['depth'].depth_m, values['camera'])
+        except ValueError as error:
+            return Frame(name, {}, corrupt=str(error))
+        reference = values.pop('reference', None)
+        return Frame(name, _usable(values, self), reference)
 
 
 def open_source(
@@ -230,7 +260,7 @@ def protocol_of(source: Source) -> ProtocolName:
     """Return the protocol that fits a source."""
     if source.has_reference:
         return 'reference'
-    return 'static' if source.static is not None else 'punched'
+    return 'static' if source.static is not None and len(source) > 1 else 'punched'
 
 
 def cases(source: Source, protocol: ProtocolName | None = None, seed: int = 0) -> Iterator[Case]:
@@ -275,24 +305,39 @@ def _with_reference(source: Source) -> Iterator[Case]:
 def _static(source: Source) -> Iterator[Case]:
     if source.static is None:
         raise ValueError(f'{source.name} has no static_mask.png')
-    if len(source) > _MAX_STATIC_FRAMES:
-        raise ValueError(
-            f'{source.name} has {len(source)} frames; the static protocol holds all of them and '
-            f'takes at most {_MAX_STATIC_FRAMES}'
-        )
-    frames = list(source)
-    depths_m = [frame.values['depth'].depth_m for frame in frames if frame.values]
-    index = 0
-    for frame in frames:
+    every = max(1, -(-len(source) // _MAX_STATIC_SAMPLES))
+    samples_m = {
+        i: frame.values['depth'].depth_m
+        for i, frame in enumerate(source)
+        if i % every == 0 and frame.values
+    }
+    median_m: Float32Array | None = None
+    for i, frame in enumerate(source):
         if not frame.values:
             yield Case(frame.name, {}, corrupt=frame.corrupt)
             continue
-        others_m = np.stack([*depths_m[:index], *depths_m[index + 1 :]])
-        index += 1
-        with warnings.catch_warnings():
-            warnings.filterwarnings('ignore', 'All-NaN slice')
-            truth_m = np.nanmedian(others_m, axis=0).astype(np.float32)
-        yield Case(frame.name, frame.values, truth_m, _near(truth_m) & source.static)
+        if i in samples_m:
+            truth_m = _median([depth_m for j, depth_m in samples_m.items() if j != i])
+        else:
+            if median_m is None:
+                median_m = _median(list(samples_m.values()))
+            truth_m = median_m
+        if truth_m is None:
+            yield Case(frame.name, frame.values)
+        else:
+            yield Case(frame.name, frame.values, truth_m, _near(truth_m) & source.static)
+
+
+def _median(depths_m: list[Float32Array]) -> Float32Array | None:
+    """Return the median of each pixel's measurements, NaN where it has none; None of no frame."""
+    if not depths_m:
+        return None
+    # What np.nanmedian does, in a sixth of its time: NaN sorts behind everything.
+    ordered_m = np.sort(np.stack(depths_m), axis=0)
+    count = np.count_nonzero(np.isfinite(ordered_m), axis=0)
+    lower, upper = np.maximum(count - 1, 0) // 2, np.minimum(count // 2, len(depths_m) - 1)
+    middle_m = [np.take_along_axis(ordered_m, at[None], axis=0)[0] for at in (lower, upper)]
+    return np.asarray((middle_m[0] + middle_m[1]) / 2, np.float32)
 
 
 def _punched(source: Source, seed: int) -> Iterator[Case]:

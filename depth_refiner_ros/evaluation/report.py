@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 import platform
 import subprocess
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -19,23 +19,63 @@ from ..data import Float32Array, UInt8Array
 from ..metrics import BinnedErrors
 from ..pictures import Panel, Picture, Section, Table
 from ..stage import parameter_values
-from .run import Contender, Evaluation, Shown, rerun, shown_frames
+from .protocols import FARTHEST_SCORED_M
+from .run import Contender, Evaluation, Shown, headline, rerun, shown_frames
 
 SCHEMA = 1
 """Version of the layout of metrics.json; changes when a reader would have to."""
 
-_COLUMNS = {
-    'hole.mae_mm': 'holes, mm',
-    'hole.delta_1_05': 'holes within 5 %',
-    'hole.coverage': 'holes filled',
-    'observed.mae_mm': 'observed, mm',
-    'edge.mae_mm': 'edges, mm',
-    'boundary_f1': 'boundary F1',
-    'flying_pixel_rate': 'flying',
-    'flicker_mm': 'flicker, mm',
-    'hole.stddev.within_1_sigma': 'within 1 sigma',
-    'latency_p50_ms': 'ms a frame',
+
+class Column(NamedTuple):
+    """A column of the tables.
+
+    Attributes:
+        head: Its title on a page.
+        short: Its title in a terminal, where every letter counts.
+        meaning: What it says.
+    """
+
+    head: str
+    short: str
+    meaning: str
+
+
+COLUMNS = {
+    'hole.mae_mm': Column(
+        'holes, mm', 'hole mm', 'mean absolute error where the sensor saw nothing'
+    ),
+    'hole.delta_1_05': Column(
+        'holes within 5 %',
+        'hole <5%',
+        'share of the filled hole pixels whose depth is the truth within a factor of 1.05; '
+        'unfilled ones do not count here but in the next column',
+    ),
+    'hole.coverage': Column('holes filled', 'hole fill', 'share of the hole pixels with a depth'),
+    'observed.mae_mm': Column(
+        'observed, mm', 'seen mm', 'mean absolute error where the sensor measured'
+    ),
+    'edge.mae_mm': Column(
+        'edges, mm', 'edge mm', 'mean absolute error within 3 pixels of a jump in depth'
+    ),
+    'boundary_f1': Column(
+        'boundary F1', 'edge F1', 'agreement on where a foreground ends (Depth Pro), 1 is best'
+    ),
+    'flying_pixel_rate': Column(
+        'flying', 'fly', 'share of the pixels that hang between two surfaces'
+    ),
+    'flicker_mm': Column(
+        'flicker, mm', 'flick mm', 'mean change from frame to frame where nothing moves'
+    ),
+    'hole.stddev.within_1_sigma': Column(
+        'within 1 sigma',
+        'in 1σ',
+        'share of the errors in holes within the published standard deviation; 0.68 is right',
+    ),
+    'latency_p50_ms': Column('ms a frame', 'time ms', 'median time of a frame on this machine'),
 }
+"""What the tables show, by metric."""
+
+_MOST_NAMED = 5  # corrupt frames; metrics.json has all
 _PROTOCOLS = {
     'reference': 'Compared with the reference depth that the source holds.',
     'static': 'Nothing moves: compared with the temporal median of the other frames.',
@@ -48,19 +88,12 @@ _PROTOCOLS = {
 
 def environment() -> dict[str, Any]:
     """Return what was run where: commit, versions and machine."""
-    root = Path(__file__).resolve().parents[2]
-    git = subprocess.run(
-        ['git', '-C', str(root), 'describe', '--always', '--dirty', '--abbrev=12'],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
     versions = {'python': platform.python_version()}
     versions |= {name: _version(name) for name in ('depth_refiner_ros', 'rosbags')}
     # OpenCV goes by several names, and its inpainting differs between versions.
     versions |= {'numpy': np.__version__, 'opencv': cv2.__version__}
     return {
-        'commit': git.stdout.strip() if git.returncode == 0 else '',
+        'commit': _commit(),
         'versions': versions,
         'machine': {
             'system': platform.platform(),
@@ -68,6 +101,19 @@ def environment() -> dict[str, Any]:
             'cores': os.cpu_count(),
         },
     }
+
+
+def _commit() -> str:
+    root = Path(__file__).resolve().parents[2]
+    if not (root / '.git').exists():
+        return ''  # installed: a repository around it would be somebody else's
+    git = subprocess.run(
+        ['git', '-C', str(root), 'describe', '--always', '--dirty', '--abbrev=12'],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return git.stdout.strip() if git.returncode == 0 else ''
 
 
 def _version(package: str) -> str:
@@ -96,7 +142,7 @@ def summary(evaluation: Evaluation) -> dict[str, Any]:
         'path': evaluation.job.path,
         'protocol': evaluation.protocol,
         'note': evaluation.note,
-        'draws': evaluation.job.draws if evaluation.protocol == 'punched' else 1,
+        'draws': evaluation.draws,
         'seed': evaluation.job.seed,
         'frames': evaluation.frame_count,
         'scored': evaluation.scored_count,
@@ -107,14 +153,16 @@ def summary(evaluation: Evaluation) -> dict[str, Any]:
 
 def _contender(c: Contender, evaluation: Evaluation) -> dict[str, Any]:
     scores = evaluation.scores[c.name]
-    counts, edges_ms = np.histogram(scores.frame_ms or [0.0], bins=20)
+    times_ms = np.array(scores.frame_ms or [1.0])
+    edges_ms = np.geomspace(0.999 * times_ms.min(), 1.001 * times_ms.max(), 21)
+    counts, _ = np.histogram(times_ms, edges_ms)
     return {
         'stages': list(c.pipeline.stage_types),
         'parameters': parameter_values(c.parameters),
         'metrics': _plain(scores.metrics()),
         'by_distance': _bins(scores.distance, 'm'),
         'by_hole_depth': _bins(scores.hole_size, 'px'),
-        'latency': {'edges_ms': edges_ms.round(3).tolist(), 'counts': counts.tolist()},
+        'latency': {'edges_ms': edges_ms.round(4).tolist(), 'counts': counts.tolist()},
         'by_frame': {name: _plain(figures) for name, figures in scores.frames.items()},
     }
 
@@ -152,15 +200,21 @@ def _cell(metric: str, value: float | None) -> str:
     return f'{value:.3f}'
 
 
-def rows(source: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Return head and rows of a source's table, without columns that nobody fills."""
+def shown_columns(source: Mapping[str, Any]) -> dict[str, Column]:
+    """Return the columns of a source's table: those that some contender has a figure for."""
+    metrics = [c['metrics'] for c in source['contenders'].values()]
+    return {
+        name: column
+        for name, column in COLUMNS.items()
+        if any(m.get(name) is not None for m in metrics)
+    }
+
+
+def rows(source: Mapping[str, Any], *, short: bool = False) -> tuple[list[str], list[list[str]]]:
+    """Return head and rows of a source's table, with short titles if wanted."""
     contenders = source['contenders']
-    columns = [
-        metric
-        for metric in _COLUMNS
-        if any(c['metrics'].get(metric) is not None for c in contenders.values())
-    ]
-    head = ['', *(_COLUMNS[metric] for metric in columns)]
+    columns = shown_columns(source)
+    head = ['', *((c.short if short else c.head) for c in columns.values())]
     cells = [
         [name, *(_cell(metric, c['metrics'].get(metric)) for metric in columns)]
         for name, c in contenders.items()
@@ -168,9 +222,25 @@ def rows(source: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     return head, cells
 
 
-def _caption(source: Mapping[str, Any]) -> str:
-    frames = f'{source["scored"]} of {source["frames"]} frames scored'
+def caption(source: Mapping[str, Any]) -> str:
+    """Return what a source was compared with, and how much of it."""
+    times = f', {source["draws"]} times' if source['draws'] > 1 else ''
+    frames = f'{source["scored"]} of {source["frames"]} frames scored{times}'
     return f'{_PROTOCOLS[source["protocol"]]} {frames}.'
+
+
+def legend() -> list[str]:
+    """Return a sentence for every column, saying what it means."""
+    return [f'{column.head}: {column.meaning}.' for column in COLUMNS.values()]
+
+
+def left_out(source: Mapping[str, Any]) -> list[str]:
+    """Return a sentence for each of the first frames that could not be used."""
+    corrupt = source['corrupt']
+    said = [f'Frame {c["frame"]} left out: {c["reason"]}' for c in corrupt[:_MOST_NAMED]]
+    if len(corrupt) > _MOST_NAMED:
+        said.append(f'{len(corrupt) - _MOST_NAMED} more are left out; metrics.json names them.')
+    return said
 
 
 def markdown(sources: Sequence[Mapping[str, Any]]) -> str:
@@ -179,15 +249,19 @@ def markdown(sources: Sequence[Mapping[str, Any]]) -> str:
     for source in sources:
         head, cells = rows(source)
         lines = [head, ['---'] * len(head), *cells]
-        parts.append(f'### {source["name"]}\n\n{_caption(source)}')
+        parts.append(f'### {source["name"]}\n\n{caption(source)}')
         if source['note']:
             parts.append(f'Note: {source["note"]}')
-        parts.append('\n'.join(f'| {" | ".join(line)} |' for line in lines))
-        parts += [f'Frame {c["frame"]} left out: {c["reason"]}' for c in source['corrupt']]
+        escaped = [[cell.replace('|', '\\|') for cell in line] for line in lines]
+        parts.append('\n'.join(f'| {" | ".join(line)} |' for line in escaped))
+        parts += left_out(source)
+    parts.append('\n'.join(f'- {sentence}' for sentence in legend()))
     return '\n\n'.join(parts) + '\n'
 
 
 # ----------------------------------------------------------------------------- pictures
+
+_ERROR_LIMIT_MM = 100
 
 
 def draw(evaluation: Evaluation, folder: Path) -> dict[str, str]:
@@ -202,47 +276,39 @@ def draw(evaluation: Evaluation, folder: Path) -> dict[str, str]:
     written = {}
     for title, frame in picked.items():
         if frame in shown:
-            name = f'{evaluation.name}-{title}.png'
-            figures = evaluation.scores[last.name].frames[frame]
-            error = figures['hole.mae_mm']
-            region = 'holes'
-            if not math.isfinite(error):
-                error, region = figures['observed.mae_mm'], 'observed'
-            headline = f'{title}: frame {frame}, {region} {error:.0f} mm'
-            rgb = _frame_sheet(shown[frame], last.name, headline)
-            pictures.write_png(folder / name, rgb)
+            name = f'{evaluation.name.replace("/", "-")}-{title}.png'
+            region, error_mm = headline(evaluation.scores[last.name].frames[frame])
+            words = f'{title}: frame {frame}, {region} {error_mm:.0f} mm'
+            pictures.write_png(folder / name, _frame_sheet(shown[frame], last.name, words))
             written[title] = name
     return written
 
 
-def _frame_sheet(shown: Shown, name: str, headline: str) -> UInt8Array:
+def _frame_sheet(shown: Shown, name: str, title: str) -> UInt8Array:
     output, truth_m = shown.outputs[name], shown.truth_m
     raw_m = shown.case.values['depth'].depth_m
-    scored = np.where(shown.scored, truth_m, np.float32(np.nan))
+    scored_m = np.where(shown.scored, truth_m, np.float32(np.nan))
     near_m, far_m = _range_m(truth_m)
-    depth, error = pictures.depth_scale(near_m, far_m), pictures.error_scale(100)
+    depth, error = pictures.depth_scale(near_m, far_m), pictures.error_scale(_ERROR_LIMIT_MM)
     color = shown.case.values.get('color')
-    rows = [
-        [
-            Panel('fed to the contenders', depth.paint(raw_m), depth),
-            Panel(name, depth.paint(output.depth_m), depth),
-            Panel('truth', depth.paint(truth_m), depth),
-        ],
-        [
-            Panel('error before', error.paint(1e3 * (raw_m - scored)), error),
-            Panel('error after', error.paint(1e3 * (output.depth_m - scored)), error),
-        ],
+    before_mm, after_mm = 1e3 * (raw_m - scored_m), 1e3 * (output.depth_m - scored_m)
+    top = [
+        Panel('fed to the contenders', depth.paint(raw_m), depth),
+        Panel(name, depth.paint(output.depth_m), depth),
+        Panel('truth', depth.paint(truth_m), depth),
     ]
+    bottom = [Panel('error after', error.paint(after_mm), error)]
+    if np.isfinite(before_mm).any():  # punched holes have no measurement to be wrong
+        bottom.insert(0, Panel('error before', error.paint(before_mm), error))
     if output.provenance is not None:
         provenance = pictures.paint_provenance(output.provenance)
-        rows[1].append(Panel('provenance', provenance, pictures.PROVENANCE_LEGEND))
-    last = []
-    if color is not None:
-        last.append(Panel('colour', color.rgb))
+        bottom.append(Panel('provenance', provenance, pictures.PROVENANCE_LEGEND))
     if output.stddev_m is not None:
-        stddev = pictures.stddev_scale(100)
-        last.append(Panel('standard deviation', stddev.paint(1e3 * output.stddev_m), stddev))
-    return pictures.sheet([*rows, last] if last else rows, panel_width_px=400, title=headline)
+        stddev = pictures.stddev_scale(_ERROR_LIMIT_MM)
+        bottom.append(Panel('standard deviation', stddev.paint(1e3 * output.stddev_m), stddev))
+    if color is not None:
+        top.append(Panel('colour', color.rgb))
+    return pictures.sheet([top, bottom], panel_width_px=360, title=title)
 
 
 def _range_m(depth_m: Float32Array) -> tuple[float, float]:
@@ -253,43 +319,63 @@ def _range_m(depth_m: Float32Array) -> tuple[float, float]:
     return float(near_m), float(max(far_m, near_m + 0.1))
 
 
+_FEWEST_PIXELS = 50
+
+
 def _plots(source: Mapping[str, Any]) -> list[Picture | str]:
     """Draw error against distance and hole depth, and latency, if matplotlib is there."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
+        from matplotlib.lines import Line2D
+        from matplotlib.ticker import LogLocator
     except ModuleNotFoundError:
         return ['For plots: pip install "depth_refiner_ros[evaluate]"']
-    drawn: list[Picture | str] = []
-    axes = (
-        ('by_distance', 'm', 'distance, m', 'error against distance'),
-        ('by_hole_depth', 'px', 'distance to the nearest measurement, px', 'error against holes'),
-    )
-    figure = Figure(figsize=(13, 3.6), dpi=100, layout='constrained')
-    panels = figure.subplots(1, 3)
-    for axis, (key, unit, label, title) in zip(panels, axes, strict=False):
+    names = list(source['contenders'])
+    colors = {name: f'C{i % 10}' for i, name in enumerate(names)} | {names[-1]: 'black'}
+    figure = Figure(figsize=(13, 4.2), dpi=100, layout='constrained')
+    distance, holes, latency = figure.subplots(1, 3)
+    for axis, key, unit in ((distance, 'by_distance', 'm'), (holes, 'by_hole_depth', 'px')):
         for name, c in source['contenders'].items():
             points = [
                 (b[f'from_{unit}'], b['mae_mm'])
                 for b in c[key]
-                if b['mae_mm'] is not None and b['count'] > 50
+                if b['mae_mm'] is not None and b['count'] >= _FEWEST_PIXELS
             ]
             if points:
-                axis.plot(*zip(*points, strict=True), marker='.', label=name)
-        axis.set(xlabel=label, ylabel='mean absolute error, mm', title=title)
-        axis.grid(alpha=0.3)
-        if unit == 'px':
-            axis.set_xscale('log')
-    for name, c in source['contenders'].items():
-        edges_ms = np.array(c['latency']['edges_ms'])
-        panels[2].stairs(c['latency']['counts'], edges_ms, label=name)
-    panels[2].set(xlabel='ms a frame', ylabel='frames', title='latency', xscale='log')
-    panels[2].legend(fontsize=7)
+                style = '-' if name == names[-1] else '--'
+                axis.plot(*zip(*points, strict=True), style, color=colors[name], marker='.')
+        axis.set(ylabel='mean absolute error, mm', yscale='log')
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.yaxis.set_major_formatter('{x:g}')
+        axis.yaxis.set_minor_formatter('')
+        axis.grid(alpha=0.3, which='both')
+    distance.set(xlabel='truth from this distance on, m', title='error against distance')
+    holes.set(xscale='log', xlabel='to the nearest measurement, from this many px on')
+    holes.set(title='error against hole size')
+    holes.set_xticks([2**i for i in range(7)], minor=False)
+    holes.xaxis.set_major_formatter('{x:g}')
+    holes.xaxis.set_minor_formatter('')
+    # One row a contender: many histograms on one axis hide each other.
+    for row, (name, c) in enumerate(source['contenders'].items()):
+        counts = np.array(c['latency']['counts'], float)
+        tops = row - 0.8 * counts / max(counts.max(), 1)
+        latency.stairs(tops, c['latency']['edges_ms'], baseline=row, fill=True, color=colors[name])
+    latency.set(xscale='log', xlabel='ms a frame', title='frames by latency')
+    latency.set_yticks(range(len(names)), names, fontsize=8)
+    latency.set_ylim(len(names) - 0.8, -1)
+    latency.grid(alpha=0.3, axis='x')
+    lines = [Line2D([], [], color=colors[n], ls='-' if n == names[-1] else '--') for n in names]
+    figure.legend(lines, names, loc='outside lower center', ncols=min(len(names), 5), fontsize=8)
     canvas: Any = FigureCanvasAgg(figure)
     canvas.draw()
     rgb = np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3])
-    drawn.append(Picture(rgb))
-    return drawn
+    words = (
+        'Mean absolute error against the distance of the truth (left) and against how far a hole '
+        f'pixel lies from the nearest measurement (middle), in bins of {_FEWEST_PIXELS} pixels or '
+        'more; how often a frame took how long (right).'
+    )
+    return [Picture(rgb, words, lossless=True)]
 
 
 # ---------------------------------------------------------------------------------- page
@@ -306,9 +392,9 @@ def write_page(path: Path, sources: Sequence[Mapping[str, Any]], ran: Mapping[st
         Section(
             'What this is',
             [
-                'Every contender saw the same frames in the same run. Errors are of depth below '
-                '4 m; "within 5 %" is the ratio of depths within 1.05. Latencies are those of '
-                'this machine while it did this, good for comparing lines of one table.',
+                'Every contender saw the same frames in the same run. Errors are of depth whose '
+                f'truth is below {FARTHEST_SCORED_M:g} m. Latencies are those of this machine '
+                'while it did this, good for comparing lines of one table.',
                 f'Commit {ran["commit"] or "unknown"}, {machine["processor"]}, '
                 f'{machine["cores"]} cores.',
             ],
@@ -316,13 +402,16 @@ def write_page(path: Path, sources: Sequence[Mapping[str, Any]], ran: Mapping[st
     ]
     for source in sources:
         head, cells = rows(source)
-        blocks: list[str | Table | Picture] = [_caption(source)]
+        blocks: list[str | Table | Picture] = [caption(source)]
         if source['note']:
             blocks.append(f'Note: {source["note"]}')
         blocks.append(Table(head, cells))
-        blocks += [f'Frame {c["frame"]} left out: {c["reason"]}' for c in source['corrupt']]
+        blocks += left_out(source)
         blocks += _plots(source)
-        for name in source.get('pictures', {}).values():
-            blocks.append(Picture(pictures.read_png(path.parent / name)))
+        last = list(source['contenders'])[-1]
+        for title, name in source.get('pictures', {}).items():
+            words = f'The {title} scored frame of {last}. Blue is too near, red too far.'
+            blocks.append(Picture(pictures.read_png(path.parent / name), words))
         sections.append(Section(source['name'], blocks))
+    sections.append(Section('How to read the columns', legend()))
     pictures.write_page(path, 'Depth evaluation', sections)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 import difflib
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 import time
 from typing import Any
@@ -49,7 +50,7 @@ from ..metrics import (
 )
 from ..stage import Pipeline, compose, parameter_values, updated_parameters
 from .peers import PEERS
-from .protocols import Case, ProtocolName, cases, open_source, protocol_of
+from .protocols import Case, ProtocolName, Source, cases, open_source, protocol_of
 
 DEFAULT_CONTENDERS = (
     'raw',
@@ -86,6 +87,24 @@ class Contender:
         return any(getattr(t, 'remembers', False) for t in self.pipeline.stage_types.values())
 
 
+PARAMETER_FILES = ('.yaml', '.yml')
+
+
+def named(spec: str) -> tuple[str, str]:
+    """Return the name of a contender and what it is, from what a user writes.
+
+    Raises:
+        ValueError: If either is empty.
+    """
+    name, equals, what = spec.partition('=')
+    if not equals:
+        what = spec
+        name = Path(spec).stem if spec.endswith(PARAMETER_FILES) else spec
+    if not (name and what):
+        raise ValueError(f'{spec!r} is no contender; write NAME=WHAT or WHAT')
+    return name, what
+
+
 def contender(spec: str, sensor: str = '') -> Contender:
     """Make a contender from what a user writes.
 
@@ -98,16 +117,11 @@ def contender(spec: str, sensor: str = '') -> Contender:
         OSError: If the file cannot be read.
         ValueError: If there is no such peer or stage, or a parameter is not allowed.
     """
-    name, _, what = spec.rpartition('=')
+    name, what = named(spec)
     if what in PEERS:
         pipeline = compose({what: PEERS[what]})
-        return Contender(name or what, pipeline, pipeline.Parameters())
-    if what.endswith(('.yaml', '.yml')):
-        values = read_parameters(Path(what))
-        name = name or Path(what).stem
-    else:
-        values = {'stages': what}
-        name = name or what
+        return Contender(name, pipeline, pipeline.Parameters())
+    values = read_parameters(Path(what)) if what.endswith(PARAMETER_FILES) else {'stages': what}
     try:
         configuration = configure(values)
     except ValueError as error:
@@ -147,12 +161,13 @@ class Scores:
         raw_m = case.values['depth'].depth_m
         by_region = errors_by_region(depth_m, truth_m, regions)
         self.errors = {region: self.errors[region] + by_region[region] for region in _REGIONS}
-        self.frames[case.name] = {
+        figures = {
             f'{region}.{name}': value
             for region in ('hole', 'observed')
             for name, value in by_region[region].metrics().items()
-            if name in ('mae_mm', 'within_5_percent', 'coverage')
+            if name in ('mae_mm', 'delta_1_05', 'coverage')
         }
+        self.frames.setdefault(case.name, figures)  # of the first draw, which the pictures show
         distance = errors_by_bin(depth_m, truth_m, truth_m, REFERENCE_EDGES_M)
         self.distance = distance if self.distance is None else self.distance + distance
         deep_px = distance_to_measurement_px(raw_m)
@@ -212,22 +227,29 @@ class Output:
 
 
 def output_of(results: Mapping[str, Any], shape: tuple[int, int]) -> Output:
-    """Return the last depth, standard deviation and provenance that a pipeline put out.
+    """Return the last depth that a pipeline put out, and what the same stage says about it.
+
+    Args:
+        results: Outputs by `<stage>.<port>`, in the order of the stages.
+        shape: Of the truth.
 
     Raises:
-        ValueError: If it put out no depth, or of another size than the truth.
+        ValueError: If there is no depth, or of another size than the truth.
     """
-    depth_m = stddev_m = provenance = None
-    for value in results.values():
-        if isinstance(value, DepthImage):
-            depth_m = value.depth_m
-        elif isinstance(value, StddevImage):
+    depths = {key: v.depth_m for key, v in results.items() if isinstance(v, DepthImage)}
+    if not depths:
+        raise ValueError('its pipeline puts out no depth')
+    last, depth_m = list(depths.items())[-1]
+    if depth_m.shape != shape:
+        raise ValueError(f'it puts out depth of {depth_m.shape}, the truth has {shape}')
+    stddev_m = provenance = None
+    for key, value in results.items():
+        if key.partition('.')[0] != last.partition('.')[0]:
+            continue
+        if isinstance(value, StddevImage):
             stddev_m = value.stddev_m
         elif isinstance(value, ProvenanceImage):
             provenance = value.provenance
-    if depth_m is None or depth_m.shape != shape:
-        got = 'no depth' if depth_m is None else f'depth of {depth_m.shape}'
-        raise ValueError(f'the pipeline puts out {got}, the truth has {shape}')
     return Output(depth_m, stddev_m, provenance)
 
 
@@ -244,6 +266,7 @@ class Job:
         max_frames: Frames to use of the source; all if None.
         topics: Topics of a bag, where they are not to be guessed.
         sensor: Noise model of the camera; by default what the source says.
+        name: What to call the source in a report; by default its own name.
     """
 
     path: str
@@ -254,6 +277,11 @@ class Job:
     max_frames: int | None = None
     topics: tuple[tuple[str, str], ...] = ()
     sensor: str = ''
+    name: str = ''
+
+    def open(self) -> Source:
+        """Open the source; see `open_source`."""
+        return open_source(Path(self.path), dict(self.topics))
 
 
 @dataclass(frozen=True)
@@ -264,9 +292,10 @@ class Evaluation:
         job: The job.
         name: Name of the source.
         protocol: The protocol that was used.
+        draws: Passes over the source.
         note: What a reader of the figures must know.
-        frame_count: Frames that were fed.
-        scored_count: Frames that were scored.
+        frame_count: Frames of the source that were used.
+        scored_count: Those of them that were scored.
         corrupt: Name and reason of every frame that could not be used.
         contenders: The contenders.
         scores: Their scores, by name.
@@ -275,6 +304,7 @@ class Evaluation:
     job: Job
     name: str
     protocol: ProtocolName
+    draws: int
     note: str
     frame_count: int
     scored_count: int
@@ -290,7 +320,7 @@ def contenders_of(job: Job) -> tuple[Contender, ...]:
         OSError: If a parameter file cannot be read.
         ValueError: If one is unknown, or two have one name.
     """
-    sensor = job.sensor or open_source(Path(job.path), dict(job.topics)).sensor
+    sensor = job.sensor or job.open().sensor
     made = tuple(contender(spec, sensor) for spec in job.contenders)
     names = [c.name for c in made]
     if twice := {name for name in names if names.count(name) > 1}:
@@ -298,15 +328,17 @@ def contenders_of(job: Job) -> tuple[Contender, ...]:
     return made
 
 
-def cases_of(job: Job) -> Iterator[tuple[Case, int]]:
+def cases_of(job: Job, source: Source) -> Iterator[tuple[Case, int]]:
     """Yield the cases of a job with the number of their draw."""
-    source = open_source(Path(job.path), dict(job.topics))
-    punched = (job.protocol or protocol_of(source)) == 'punched'
-    for draw in range(job.draws if punched else 1):
-        for i, case in enumerate(cases(source, job.protocol, job.seed + draw)):
-            if job.max_frames is not None and i >= job.max_frames:
-                break
+    for draw in range(draws_of(job, source)):
+        drawn = cases(source, job.protocol, job.seed + draw)
+        for case in islice(drawn, job.max_frames):
             yield case, draw
+
+
+def draws_of(job: Job, source: Source) -> int:
+    """Return how often a job passes over its source: only punched holes are drawn."""
+    return job.draws if (job.protocol or protocol_of(source)) == 'punched' else 1
 
 
 def evaluate(job: Job, on_frame: Callable[[], None] = lambda: None) -> Evaluation:
@@ -320,7 +352,7 @@ def evaluate(job: Job, on_frame: Callable[[], None] = lambda: None) -> Evaluatio
         OSError: If the source cannot be read.
         ValueError: If it does not offer what the protocol needs, or a contender cannot run.
     """
-    source = open_source(Path(job.path), dict(job.topics))
+    source = job.open()
     contenders = contenders_of(job)
     scores = {c.name: Scores() for c in contenders}
     pipelines: dict[str, Pipeline] = {}
@@ -328,37 +360,36 @@ def evaluate(job: Job, on_frame: Callable[[], None] = lambda: None) -> Evaluatio
     corrupt: list[tuple[str, str]] = []
     frame_count = scored_count = 0
     draw_before = -1
-    for case, draw in cases_of(job):
+    for case, draw in cases_of(job, source):
         if draw != draw_before:
             draw_before = draw
             _take_temporal(flicker, scores)
             pipelines = {c.name: c.pipeline(c.parameters) for c in contenders}
             if source.static is not None:
                 flicker = {c.name: Flicker(source.static) for c in contenders}
-        frame_count += 1
-        if case.corrupt:
-            corrupt.append((case.name, case.corrupt))
-            continue
         truth_m, regions = _truth(case)
-        scored_count += truth_m is not None
+        if draw == 0:
+            frame_count += 1
+            scored_count += truth_m is not None
+            if case.corrupt:
+                corrupt.append((case.name, case.corrupt))
         for c in contenders:
-            if truth_m is None and not c.remembers:
+            if case.corrupt or (truth_m is None and not c.remembers):
                 continue
             started_s = time.perf_counter()
-            results = pipelines[c.name](source.transforms, **case.values)
+            result = _output(c, pipelines[c.name], source, case)
             scores[c.name].frame_ms.append(1e3 * (time.perf_counter() - started_s))
-            result = output_of(results, case.values['depth'].depth_m.shape)
             if flicker:
                 flicker[c.name].add(result.depth_m)
             if truth_m is not None and regions is not None:
                 scores[c.name].add(case, truth_m, regions, result)
         on_frame()
     _take_temporal(flicker, scores)
-    protocol = job.protocol or protocol_of(source)
     return Evaluation(
         job,
-        source.name,
-        protocol,
+        job.name or source.name,
+        job.protocol or protocol_of(source),
+        draws_of(job, source),
         source.note,
         frame_count,
         scored_count,
@@ -368,9 +399,17 @@ def evaluate(job: Job, on_frame: Callable[[], None] = lambda: None) -> Evaluatio
     )
 
 
+def _output(c: Contender, pipeline: Pipeline, source: Source, case: Case) -> Output:
+    try:
+        results = pipeline(source.transforms, **case.values)
+        return output_of(results, case.values['depth'].depth_m.shape)
+    except (LookupError, ValueError) as error:
+        raise ValueError(f'{c.name} fails on frame {case.name}: {error}') from error
+
+
 def _truth(case: Case) -> tuple[Float32Array | None, Regions | None]:
     """Return the truth, NaN where it does not count, and the regions it is scored over."""
-    if case.truth_m is None or case.scored is None:
+    if case.truth_m is None or case.scored is None or not case.scored.any():
         return None, None
     truth_m = np.where(case.scored, case.truth_m, np.float32(np.nan))
     # Edges are those of the whole truth: a scored patch must not look like a silhouette.
@@ -386,16 +425,20 @@ def _take_temporal(flicker: dict[str, Flicker], scores: dict[str, Scores]) -> No
 def shown_frames(evaluation: Evaluation) -> dict[str, str]:
     """Choose the best, the median and the worst scored frame of the last contender, by name."""
     frames = evaluation.scores[evaluation.contenders[-1].name].frames
-    by_error = sorted(frames, key=lambda name: _sort_key(frames[name]))
+    error_mm = {name: headline(figures)[1] for name, figures in frames.items()}
+    by_error = sorted((n for n in frames if np.isfinite(error_mm[n])), key=error_mm.__getitem__)
     if not by_error:
         return {}
     picks = {'best': 0, 'median': len(by_error) // 2, 'worst': len(by_error) - 1}
     return {title: by_error[at] for title, at in picks.items()}
 
 
-def _sort_key(figures: Mapping[str, float]) -> float:
-    error_mm = figures['hole.mae_mm']
-    return error_mm if np.isfinite(error_mm) else figures['observed.mae_mm']
+def headline(figures: Mapping[str, float]) -> tuple[str, float]:
+    """Return the region that a frame is judged by and its error there, in millimetres."""
+    for region in ('hole', 'observed'):
+        if np.isfinite(error_mm := figures[f'{region}.mae_mm']):
+            return region, error_mm
+    return 'observed', np.inf
 
 
 @dataclass(frozen=True)
@@ -414,21 +457,20 @@ def rerun(job: Job, names: Sequence[str], contenders: Sequence[Contender]) -> di
     Kept frames would need memory for every one that may turn out best or worst; running again
     costs time only.
     """
-    source = open_source(Path(job.path), dict(job.topics))
+    source = job.open()
     pipelines = {c.name: c.pipeline(c.parameters) for c in contenders}
     shown: dict[str, Shown] = {}
-    for case, draw in cases_of(job):
+    for case, draw in cases_of(job, source):
         if draw > 0 or len(shown) == len(set(names)):
             break
         if case.corrupt:
             continue
-        truth_m, scored = case.truth_m, case.scored
-        wanted = case.name in names and truth_m is not None
-        outputs = {}
-        for c in contenders:
-            if wanted or c.remembers:
-                results = pipelines[c.name](source.transforms, **case.values)
-                outputs[c.name] = output_of(results, case.values['depth'].depth_m.shape)
-        if wanted and truth_m is not None and scored is not None:
-            shown[case.name] = Shown(case, truth_m, scored, outputs)
+        wanted = case.name in names and case.truth_m is not None
+        outputs = {
+            c.name: _output(c, pipelines[c.name], source, case)
+            for c in contenders
+            if wanted or c.remembers
+        }
+        if wanted and case.truth_m is not None and case.scored is not None:
+            shown.setdefault(case.name, Shown(case, case.truth_m, case.scored, outputs))
     return shown

@@ -2,8 +2,9 @@
 
 On a shared machine a time says little. So a pipeline is timed in turns with two references, on the
 same frames: copying the frame's own bytes, which no pipeline can undercut, and librealsense's
-filters, which users run today. Ratios are taken turn by turn and their median reported: what slows
-one turn down slows both sides of its ratio.
+filters, which users run today. A reference
+is repeated until it takes as long as the pipeline, ratios are taken turn by turn, and their median
+is reported: what slows one turn down slows both sides of its ratio.
 
 Rates and latencies are those of ros2_benchmark (NVIDIA-ISAAC-ROS/ros2_benchmark on GitHub): frames
 are sent at a fixed rate, back and forth as in its SWEEPING mode; a frame's latency runs from the
@@ -198,7 +199,9 @@ def interleaved(
 
 
 def ratio(seconds: Sequence[float], reference_s: Sequence[float]) -> dict[str, float]:
-    """Return the median and the quartiles of the ratios of rounds.
+    """Return the median and the quartiles of the ratios of rounds, and the ratio of the minima.
+
+    The minima are what both take undisturbed, if they ever were.
 
     Raises:
         ValueError: If the two were not timed in the same rounds.
@@ -206,7 +209,8 @@ def ratio(seconds: Sequence[float], reference_s: Sequence[float]) -> dict[str, f
     if len(seconds) != len(reference_s):
         raise ValueError(f'{len(seconds)} rounds cannot be compared with {len(reference_s)}')
     q25, median, q75 = np.percentile(np.array(seconds) / np.array(reference_s), (25, 50, 75))
-    return {'median': float(median), 'q25': float(q25), 'q75': float(q75)}
+    minima = min(seconds) / min(reference_s)
+    return {'median': float(median), 'q25': float(q25), 'q75': float(q75), 'of_minima': minima}
 
 
 def spread_ms(seconds: Sequence[float]) -> dict[str, float]:
@@ -217,6 +221,25 @@ def spread_ms(seconds: Sequence[float]) -> dict[str, float]:
         'p99_ms': float(np.percentile(spent_ms, 99)),
         'min_ms': float(spent_ms.min()),
     }
+
+
+def fastest_s(contender: Callable[[T], object], items: Iterable[T]) -> float:
+    """Return the shortest time that a contender takes on one of some items."""
+    return min(spent_s[''] for spent_s in interleaved({'': contender}, items))
+
+
+def repeated(contender: Callable[[T], object], count: int) -> Callable[[T], None]:
+    """Return a contender that does the same several times.
+
+    Other programs interrupt what takes long and miss what is short: only what takes equally long
+    is disturbed equally.
+    """
+
+    def repeat(item: T) -> None:
+        for _ in range(count):
+            contender(item)
+
+    return repeat
 
 
 def arrays(values: Mapping[str, Any]) -> list[npt.NDArray[Any]]:
@@ -238,7 +261,10 @@ def _outputs(configuration: Configuration, clip: Clip, only: Sequence[str] = ())
 
 
 class _Copy:
-    """Copies as many bytes as a frame's inputs and outputs have, into memory that is there."""
+    """Copies as many bytes as a frame's inputs and outputs have, into memory that is there.
+
+    Done again and again it finds much of them in the processor's caches: a floor.
+    """
 
     def __init__(self, frame: Mapping[str, Any], outputs: Mapping[str, Any]) -> None:
         self._pairs = [(a, np.zeros_like(a)) for a in arrays(frame) + arrays(outputs)]
@@ -269,7 +295,7 @@ def stages(
     Returns:
         Sections of the report: `stages`, milliseconds by stage within the pipeline; `pipeline`,
         likewise for the whole, with `cpu_ms` of all threads per frame; `ratios`, how many times
-        as long as each reference they take.
+        as long as each reference they take, which in every round is repeated `repeats` times.
 
     Raises:
         LookupError: If tf does not connect two frames that a stage looks up.
@@ -287,16 +313,21 @@ def stages(
 
     first = clip.values[0]
     copy = _Copy(first, _outputs(configuration, clip))
-    contenders: dict[str, Callable[[Any], object]] = {'pipeline': run, 'memory_copy': copy}
+    references: dict[str, Callable[[Any], object]] = {'memory_copy': copy}
     peer = _librealsense(first)
     if not isinstance(peer, str):
         chain = peer
-        contenders['librealsense'] = lambda frame: chain(frame['depth'], frame['camera'])
-
-    count = _WARM_UP_ROUNDS + rounds
-    timed = watch(interleaved(contenders, clip.swept(count)), 'stages', count)
-    spent = list(timed)[_WARM_UP_ROUNDS:]
-    total_s = {name: [seconds[name] for seconds in spent] for name in contenders}
+        references['librealsense'] = lambda frame: chain(frame['depth'], frame['camera'])
+    feed = clip.swept(_WARM_UP_ROUNDS + rounds)
+    pipeline_s = fastest_s(run, islice(feed, _WARM_UP_ROUNDS))
+    counts = {'pipeline': 1}
+    contenders: dict[str, Callable[[Any], object]] = {'pipeline': run}
+    for name, reference in references.items():
+        count = round(pipeline_s / fastest_s(reference, [first] * _WARM_UP_ROUNDS))
+        counts[name] = max(1, count)
+        contenders[name] = repeated(reference, counts[name])
+    spent = list(watch(interleaved(contenders, feed), 'stages', rounds))
+    total_s = {name: [s[name] / counts[name] for s in spent] for name in contenders}
     stage_s = {name: seconds[_WARM_UP_ROUNDS:] for name, seconds in stage_s.items()}
     parts_s = {'pipeline': total_s['pipeline'], **stage_s}
 
@@ -304,7 +335,9 @@ def stages(
         if name not in total_s:
             return {'what': what, 'median_ms': None, 'times': None, 'reason': reason}
         times = {part: ratio(seconds, total_s[name]) for part, seconds in parts_s.items()}
-        return {'what': what, **spread_ms(total_s[name]), 'times': times, 'reason': None}
+        repeats = counts[name]
+        spread = spread_ms(total_s[name])
+        return {'what': what, **spread, 'repeats': repeats, 'times': times, 'reason': None}
 
     return {
         'stages': {name: spread_ms(seconds) for name, seconds in stage_s.items()},
@@ -357,7 +390,9 @@ def bag_host(
         Milliseconds a frame, medians of the rounds: `frame_ms` from opening the recording to
         closing the new one, `stages_ms` within it, `on_top_ms` the difference, `on_top_percent`
         its share of the stages, and `parts_ms`, each part timed alone. Encoding and writing
-        happen on a thread beside the stages, so the parts can exceed what is on top.
+        happen on a thread beside the stages, so the parts can exceed what is on top; where they
+        slow the stages down instead, `times_pipeline` tells, the ratio to the pipeline alone on
+        the same frames.
 
     Raises:
         BagError: If the folder cannot be written.
@@ -368,8 +403,9 @@ def bag_host(
     source = folder / 'frames.mcap'
     stage_s: list[float] = []
 
+    swept = list(clip.swept(frame_count))
     with bags.BagWriter(source) as writer:
-        for frame in clip.swept(frame_count):
+        for frame in swept:
             for port, value in frame.items():
                 writer.write(topics[port], value.header.stamp_ns, value)
     outputs = _outputs(configuration, clip, only)
@@ -401,6 +437,11 @@ def bag_host(
             for _ in results:
                 summary.add(pipeline)
         stage_s.append(sum(map(sum, summary.stage_s.values())))
+
+    def alone(number: int) -> None:
+        pipeline = pipeline_type(configuration.parameters)
+        for frame in swept:
+            pipeline(clip.transforms, **frame)
 
     def read(number: int) -> None:
         with bags.open_bag(source) as reader:
@@ -437,6 +478,7 @@ def bag_host(
 
     contenders: dict[str, Callable[[int], object]] = {
         'replay': replay,
+        'pipeline': alone,
         'read': read,
         'decode': decode_all,
         'pairing': pair,
@@ -455,6 +497,7 @@ def bag_host(
         'stages_ms': frame_ms(stage_s[1:]),
         'on_top_ms': frame_ms(on_top_s),
         'on_top_percent': 100 * ratio(on_top_s, stage_s[1:])['median'],
+        'times_pipeline': ratio([s['replay'] for s in spent], [s['pipeline'] for s in spent]),
         'parts_ms': {
             'read_and_decode': frame_ms(s['read'] + s['decode'] for s in spent),
             'pairing': frame_ms(s['pairing'] for s in spent),
@@ -705,7 +748,7 @@ def live_host(
     """Find the highest rate a live host sustains, and measure it there and at fixed rates.
 
     A trial run warms up, the search tries rates for half the time of a measurement, and the rate
-    it finds must then hold for the whole: it is lowered until it does.
+    it finds must then hold for the whole: it is lowered, in growing steps, until it does.
 
     Args:
         configuration: What to run.
@@ -739,12 +782,12 @@ def live_host(
             search.add(tried[-1].sustained)
             yield tried[-1]
         rate_hz = search.low_hz
-        for _ in range(_STEPS_DOWN if rate_hz else 0):
+        for step in range(_STEPS_DOWN if rate_hz else 0):
             confirmed.append(sent(rate_hz, seconds))
             yield confirmed[-1]
             if confirmed[-1].sustained:
                 break
-            rate_hz /= 1 + RESOLUTION
+            rate_hz /= (1 + RESOLUTION) ** 2**step
         for rate_hz in FIXED_RATES_HZ:
             fixed.append(sent(rate_hz, seconds))
             yield fixed[-1]

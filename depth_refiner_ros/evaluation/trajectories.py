@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 import json
@@ -21,6 +22,7 @@ from .extras import evo
 
 _MM = 1e3  # per metre
 _TIMEOUT_S = 600.0
+_METRE_M = 0.9  # evo takes pairs that are within 10 % of a metre apart
 
 # What evo says where a trajectory is too short, or too straight, for a figure to exist.
 _UNDEFINED = ('empty index list', 'Degenerate covariance')
@@ -127,30 +129,44 @@ def trajectory_errors(estimated: Trajectory, recorded: Trajectory) -> Trajectory
         raise ValueError(f'two trajectories share {len(common)} stamps; comparing takes two')
     estimated, recorded = _at(estimated, common), _at(recorded, common)
     interval_s = float(np.median(np.diff(common))) / 1e9
-    second = str(max(1, round(1 / interval_s)))
+    second = max(1, round(1 / interval_s))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         recorded.write_tum(folder / 'recorded.tum', common[0])
         estimated.write_tum(folder / 'estimated.tum', common[0])
 
-        def rpe(relation: str, delta: str, unit: str) -> float:
-            pairs = ('--delta', delta, '--delta_unit', unit, '--all_pairs')
-            # Its own tremble would lengthen the path of a bad estimate, and shorten its pairs.
-            pairs += ('--pairs_from_reference', '--pose_relation', relation)
-            return _rmse(programs['evo_rpe'], folder, *pairs)
+        # A process each, side by side: most of a run is evo starting.
+        with ThreadPoolExecutor() as pool:
 
-        return TrajectoryErrors(
-            poses=len(common),
-            interval_s=interval_s,
-            path_m=recorded.path_m,
-            ate_rmse_mm=_rmse(programs['evo_ape'], folder, '--align') * _MM,
-            rpe_frame_rmse_mm=rpe('trans_part', '1', 'f') * _MM,
-            rpe_frame_rmse_deg=rpe('angle_deg', '1', 'f'),
-            rpe_second_rmse_mm=rpe('trans_part', second, 'f') * _MM,
-            rpe_second_rmse_deg=rpe('angle_deg', second, 'f'),
-            rpe_metre_rmse_mm=rpe('trans_part', '1', 'm') * _MM,
-            rpe_metre_rmse_deg=rpe('angle_deg', '1', 'm'),
-        )
+            def rpe(relation: str, delta: int, unit: str, *, exists: bool = True) -> Future[float]:
+                if not exists:
+                    return pool.submit(lambda: math.nan)
+                pairs = ('--delta', str(delta), '--delta_unit', unit, '--all_pairs')
+                # A bad estimate's path is longer by its tremble, which would shorten its pairs.
+                of = ('--pairs_from_reference', '--pose_relation', relation)
+                return pool.submit(_rmse, programs['evo_rpe'], folder, *pairs, *of)
+
+            ate_m = pool.submit(_rmse, programs['evo_ape'], folder, '--align')
+            moved_m, turned_deg = (
+                {
+                    'frame': rpe(relation, 1, 'f'),
+                    'second': rpe(relation, second, 'f', exists=second < len(common)),
+                    'metre': rpe(relation, 1, 'm', exists=recorded.path_m > _METRE_M),
+                }
+                for relation in ('trans_part', 'angle_deg')
+            )
+    return TrajectoryErrors(
+        poses=len(common),
+        interval_s=interval_s,
+        path_m=recorded.path_m,
+        ate_rmse_mm=ate_m.result() * _MM,
+        rpe_frame_rmse_mm=moved_m['frame'].result() * _MM,
+        rpe_frame_rmse_deg=turned_deg['frame'].result(),
+        rpe_second_rmse_mm=moved_m['second'].result() * _MM,
+        rpe_second_rmse_deg=turned_deg['second'].result(),
+        rpe_metre_rmse_mm=moved_m['metre'].result() * _MM,
+        rpe_metre_rmse_deg=turned_deg['metre'].result(),
+    )
 
 
 def _at(trajectory: Trajectory, stamps_ns: Sequence[int]) -> Trajectory:
@@ -161,8 +177,7 @@ def _at(trajectory: Trajectory, stamps_ns: Sequence[int]) -> Trajectory:
 
 def _rmse(program: str, folder: Path, *options: str) -> float:
     """Run one of evo's programs on a folder's two trajectories and read its result."""
-    result = folder / 'result.zip'
-    result.unlink(missing_ok=True)
+    result = Path(tempfile.mkdtemp(dir=folder)) / 'result.zip'
     files = ('tum', str(folder / 'recorded.tum'), str(folder / 'estimated.tum'))
     done = subprocess.run(
         [program, *files, *options, '--save_results', str(result), '--no_warnings'],

@@ -5,22 +5,27 @@ Finished sources are kept on disk, so that a run that was killed continues where
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 import hashlib
 import json
+import logging
 import multiprocessing
 import os
 from pathlib import Path
-from queue import Empty
+import signal
+import socket
 import tempfile
+from threading import Thread
 from typing import Any
 
 import cv2
 
-from .protocols import open_source
+from ..stage import parameter_values
 from .report import draw, environment, summary
-from .run import Job, evaluate
+from .run import PARAMETER_FILES, Job, contenders_of, draws_of, evaluate, named
 
 Progress = Callable[[int], None]
 
@@ -31,11 +36,13 @@ def frame_total(jobs: Sequence[Job]) -> int:
     Raises:
         OSError, ValueError: If a source cannot be opened.
     """
-    total = 0
-    for job in jobs:
-        frames = len(open_source(Path(job.path), dict(job.topics)))
-        total += min(frames, job.max_frames or frames) * job.draws
-    return total
+    return sum(_frames_of(job) for job in jobs)
+
+
+def _frames_of(job: Job) -> int:
+    source = job.open()
+    frames = len(source)
+    return min(frames, job.max_frames or frames) * draws_of(job, source)
 
 
 def do(job: Job, folder: Path, on_frame: Callable[[], None] = lambda: None) -> dict[str, Any]:
@@ -45,15 +52,23 @@ def do(job: Job, folder: Path, on_frame: Callable[[], None] = lambda: None) -> d
         job: What to evaluate.
         folder: Where pictures go.
         on_frame: Called after every frame.
+
+    Raises:
+        OSError: If a file cannot be read or written.
+        ValueError: If the source or a contender cannot be used; it names the source.
     """
-    evaluation = evaluate(job, on_frame)
+    try:
+        evaluation = evaluate(job, on_frame)
+    except ValueError as error:
+        raise ValueError(f'{job.path}: {error}') from error
     return {**summary(evaluation), 'pictures': draw(evaluation, folder)}
 
 
 class Finished:
     """Results on disk, by what they were made from.
 
-    A result is found again only for the same job on the same files with the same commit.
+    A result is found again only for the same job, with the same parameters, on the same files, by
+    the same code and versions. Files count as the same while size and time of change are.
 
     Args:
         folder: Where results are kept.
@@ -61,7 +76,10 @@ class Finished:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._commit = environment()['commit']
+        ran = environment()
+        package = Path(__file__).resolve().parents[1]
+        # A commit says nothing about what is not committed yet.
+        self._code = ran['commit'], ran['versions'], _stats(package.rglob('*.py'))
 
     def get(self, job: Job) -> dict[str, Any] | None:
         """Return a job's result, if it was finished."""
@@ -84,70 +102,94 @@ class Finished:
         Path(part.name).replace(path)
 
     def _path(self, job: Job) -> Path:
-        path = Path(job.path)
-        files = sorted(p for p in path.rglob('*') if p.is_file()) if path.is_dir() else [path]
-        stats = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in files]
-        parameters = [
-            (spec, Path(what).read_text(encoding='utf-8'))
-            for spec in job.contenders
-            if (what := spec.rpartition('=')[2]).endswith(('.yaml', '.yml'))
-        ]
-        made_from = repr((job, stats, parameters, self._commit))
+        source = Path(job.path)
+        recorded = source.rglob('*') if source.is_dir() else [source]
+        contenders = []
+        for c in contenders_of(job):
+            values = parameter_values(c.parameters)
+            named = [Path(v) for v in values.values() if isinstance(v, str) and v]
+            contenders.append((c.name, list(c.pipeline.stage_types), values, _stats(named)))
+        made_from = repr((job, _stats(recorded), contenders, self._code))
         return self._folder / f'{hashlib.sha256(made_from.encode()).hexdigest()[:24]}.json'
+
+
+def _stats(paths: Iterable[Path]) -> list[tuple[str, int, int]]:
+    """Return name, size and time of change of those paths that are files, in order."""
+    files = sorted(path for path in paths if path.is_file())
+    stats = [(str(path), path.stat()) for path in files]
+    return [(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats]
 
 
 def run_locally(
     jobs: Sequence[Job], folder: Path, workers: int, progress: Progress
 ) -> Iterator[tuple[Job, dict[str, Any]]]:
-    """Evaluate jobs in worker processes, or here if one is enough; yield them as they finish."""
-    if workers <= 1 or len(jobs) <= 1:
+    """Evaluate jobs in worker processes, or here if one is enough; yield them as they finish.
+
+    Workers end with this process, however it ends.
+
+    Raises:
+        ValueError: If a source or a contender cannot be used, or a worker dies.
+    """
+    if min(workers, len(jobs)) <= 1:
         for job in jobs:
             yield job, do(job, folder, lambda: progress(1))
         return
     # Not forked: OpenCV's threads do not survive it.
     context = multiprocessing.get_context('spawn')
-    with context.Manager() as manager:
-        ticks = manager.Queue()
-        with ProcessPoolExecutor(workers, context, _start_worker, (workers,)) as pool:
-            futures: dict[Future[dict[str, Any]], Job] = {
-                pool.submit(_do_and_tick, job, folder, ticks): job for job in jobs
-            }
-            waiting = set(futures)
-            try:
-                while waiting:
-                    for future in [f for f in waiting if f.done()]:
-                        waiting.remove(future)
-                        yield futures[future], future.result()
-                    try:
-                        progress(ticks.get(timeout=0.2))
-                    except Empty:
-                        continue
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+    workers = min(workers, len(jobs))
+    # Every job counts in a place of its own: there is no lock that a dying worker could keep.
+    counts = context.RawArray('q', len(jobs))
+    counted = 0
+    others = set(multiprocessing.active_children())
+    pool = ProcessPoolExecutor(workers, context, _start_worker, (workers, counts))
+    try:
+        futures = {pool.submit(_do_and_count, job, folder, i): job for i, job in enumerate(jobs)}
+        waiting = set(futures)
+        while waiting:
+            done, waiting = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
+            progress(sum(counts) - counted)
+            counted = sum(counts)
+            for future in done:
+                yield futures[future], future.result()
+    except BrokenProcessPool:
+        raise ValueError(
+            'a worker process died, perhaps for lack of memory; what was finished is kept: '
+            f'start again to continue, with fewer than {workers} --workers if it was memory'
+        ) from None
+    finally:
+        for process in set(multiprocessing.active_children()) - others:
+            process.terminate()
+        pool.shutdown(cancel_futures=True)
 
 
-def _start_worker(workers: int) -> None:
-    threads = max(1, (os.cpu_count() or 1) // workers)
-    cv2.setNumThreads(threads)
-    os.environ.setdefault('OPENBLAS_NUM_THREADS', str(threads))
+_counts: Any = None
 
 
-_TICK_FRAMES = 10
+def _start_worker(workers: int, counts: Any) -> None:
+    global _counts
+    _counts = counts
+    # Ctrl-C reaches the whole process group; the parent ends its workers itself.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    cv2.setNumThreads(max(1, (os.cpu_count() or 1) // workers))
+    Thread(target=_end_with_parent, daemon=True).start()
 
 
-def _do_and_tick(job: Job, folder: Path, ticks: Any) -> dict[str, Any]:
-    count = 0
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
+
+def _do_and_count(job: Job, folder: Path, place: int) -> dict[str, Any]:
     def on_frame() -> None:
-        nonlocal count
-        count += 1
-        if count % _TICK_FRAMES == 0:
-            ticks.put(_TICK_FRAMES)
+        _counts[place] += 1
 
-    result = do(job, folder, on_frame)
-    ticks.put(count % _TICK_FRAMES)
-    return result
+    return do(job, folder, on_frame)
+
+
+_RAY_RETRIES = 3
+_RAY_ANSWERS_WITHIN_S = 5.0
 
 
 def run_on_ray(
@@ -155,8 +197,8 @@ def run_on_ray(
 ) -> Iterator[tuple[Job, dict[str, Any]]]:
     """Evaluate jobs on a Ray cluster, one task a source; yield them as they finish.
 
-    A task whose worker dies is run again. Sources must lie where every node sees them; pictures
-    come back with the results.
+    A task whose worker dies is run again. Every node needs this package, and the sources and
+    parameter files at the same paths; pictures come back with the results.
 
     Args:
         jobs: What to evaluate.
@@ -165,33 +207,70 @@ def run_on_ray(
         progress: Called with the number of frames of every finished job.
 
     Raises:
-        ValueError: If Ray is not installed or the cluster cannot be reached.
+        ValueError: If Ray is not installed, the cluster cannot be reached, or a source or a
+            contender cannot be used.
     """
+    if address == 'local':
+        # Nobody else is to reach it: Ray would listen on every network of this machine.
+        os.environ.setdefault('RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER', '0')
+        os.environ.setdefault('RAY_USAGE_STATS_ENABLED', '0')
     try:
         import ray
     except ModuleNotFoundError:
         raise ValueError('--ray needs Ray: pip install "depth_refiner_ros[cluster]"') from None
+    _check_reachable(address)
+    options = {'include_dashboard': False} if address == 'local' else {}
     try:
-        ray.init(None if address == 'local' else address, log_to_driver=False)
+        ray.init(address, log_to_driver=False, logging_level=logging.ERROR, **options)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise ValueError(f'no Ray cluster at {address}: {error}') from None
     try:
-        remote = ray.remote(max_retries=3)(_do_anywhere)
-        pending = {remote.remote(job): job for job in jobs}
+        remote = ray.remote(max_retries=_RAY_RETRIES)(_do_anywhere)
+        pending = {remote.remote(_found_anywhere(job)): job for job in jobs}
         while pending:
             (done, *_), _ = ray.wait(list(pending), num_returns=1)
             job = pending.pop(done)
-            result, pictures = ray.get(done)
+            try:
+                result, pictures = ray.get(done)
+            except ray.exceptions.RayError as error:
+                cause = getattr(error, 'cause', None) or error
+                if isinstance(cause, ValueError):
+                    raise ValueError(str(cause)) from None
+                reason = str(cause).strip().partition('\n')[0]
+                raise ValueError(f'{job.path}, on the cluster: {reason}') from None
             for name, data in pictures.items():
                 (folder / name).write_bytes(data)
-            progress(result['frames'])
-            yield job, result
+            progress(result['frames'] * result['draws'])
+            yield job, {**result, 'path': job.path}
     finally:
         ray.shutdown()
 
 
+def _check_reachable(address: str) -> None:
+    """Check that somebody listens: Ray itself would try for minutes, then end the process."""
+    host, _, port = address.rpartition('://')[2].rpartition(':')
+    if not host:
+        return  # auto or local
+    try:
+        socket.create_connection((host.strip('[]'), int(port)), _RAY_ANSWERS_WITHIN_S).close()
+    except (OSError, ValueError) as error:
+        raise ValueError(f'no Ray cluster at {address}: {error}') from None
+
+
+def _found_anywhere(job: Job) -> Job:
+    """Return a job whose files are found from any working directory."""
+    contenders = []
+    for spec in job.contenders:
+        name, what = named(spec)
+        if what.endswith(PARAMETER_FILES):
+            spec = f'{name}={Path(what).resolve()}'
+        contenders.append(spec)
+    return replace(job, path=str(Path(job.path).resolve()), contenders=tuple(contenders))
+
+
 def _do_anywhere(job: Job) -> tuple[dict[str, Any], dict[str, bytes]]:
     """Evaluate on whatever machine this is; return the result and the pictures themselves."""
+    cv2.setNumThreads(1)  # Ray counts a task as one core
     with tempfile.TemporaryDirectory() as folder:
         result = do(job, Path(folder))
         names = result['pictures'].values()

@@ -6,6 +6,7 @@ import tempfile
 
 import pytest
 
+from depth_refiner_ros.cli import bench as bench_module
 from depth_refiner_ros.cli import main
 from depth_refiner_ros.evaluation import speed
 
@@ -15,7 +16,8 @@ QUICK = ['--size', '32', '24', '--rounds', '2', '--seconds', '0.05']
 @pytest.fixture(autouse=True)
 def short_search(monkeypatch):
     """Search roughly and send little: what is tested is not how fast it is."""
-    monkeypatch.setattr(speed, '_FEWEST_SENT', 4)
+    monkeypatch.setattr(speed, '_FEWEST_SENT', 3)
+    monkeypatch.setattr(bench_module, '_CACHED_FRAMES', 3)
     monkeypatch.setattr(speed.PeakSearch.__init__, '__defaults__', (0.5,))
 
 
@@ -60,7 +62,7 @@ def test_json_is_all_there_is_on_stdout_and_stands_on_its_own(capfd):
     assert {'10_hz', '30_hz'} == set(report['hosts']['live']['at'])
     assert report['memory']['frames_mb'] > 0
     assert report['wall_s'] > 0
-    units = ('_ms', '_mb', '_hz', '_s', '_percent')
+    units = ('_ms', '_mb', '_hz', '_s', '_percent', '.times_')
     for path, value in numbers({'at': report['hosts'], 'stages': report['stages']}):
         assert any(unit in path for unit in units) or isinstance(value, int), path
 
@@ -125,14 +127,16 @@ def test_what_cannot_be_is_refused_before_anything_runs(refuse, tmp_path, bags):
     assert '--size' in refuse('bench', bag, '--size', '64', '48')
 
 
-@pytest.mark.parametrize('where', ['stages', 'bag_host', 'live_run'])
-def test_interrupted_it_leaves_nothing_behind(where, tmp_path, monkeypatch, capfd):
+@pytest.mark.parametrize(
+    ('where', 'host'), [('stages', 'bag'), ('bag_host', 'bag'), ('live_run', 'live')]
+)
+def test_interrupted_it_leaves_nothing_behind(where, host, tmp_path, monkeypatch, capfd):
     def interrupt(*arguments, **options):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))
     monkeypatch.setattr(speed, where, interrupt)
-    assert bench('--json', *QUICK, '--output', tmp_path / 'bench.json') == 130
+    assert bench('--json', *QUICK, '--hosts', host, '-o', tmp_path / 'bench.json') == 130
     out, err = capfd.readouterr()
     assert out == ''
     assert err == 'interrupted\n'

@@ -1,0 +1,151 @@
+"""depth-refiner live: run a pipeline on a Zenoh network, without ROS."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+import os
+from pathlib import Path
+import re
+import signal
+import threading
+import time
+from typing import Annotated, Any
+
+from rich.console import Console
+from rich.markup import escape
+import tyro
+
+from ..config import camera_preset, configure, read_parameters
+from ..hosts.live import Level, Status
+from .flags import ParameterFlags, given
+
+_WARN_EVERY_S = 5.0
+_STYLE = {Level.OK: 'green', Level.WARN: 'yellow', Level.ERROR: 'red'}
+
+
+@dataclass(frozen=True)
+class NetworkFlags:
+    """Where the Zenoh network is. Without flags: this machine, and its router if one runs."""
+
+    connect: tuple[str, ...] = ()
+    """Endpoints to connect to, as tcp/192.168.0.7:7447."""
+    listen: tuple[str, ...] = ()
+    """Endpoints to listen on, as tcp/0.0.0.0:7451 for everybody; on loopback if not given."""
+
+
+@dataclass(frozen=True)
+class Live:
+    """EXPERIMENTAL. Run a pipeline live on a Zenoh network, as a ROS 2 node without ROS.
+
+    Subscribes and publishes what the ROS nodes do, in the protocol of rmw_zenoh on ROS 2 Jazzy;
+    it was not tried with a real rmw_zenoh yet. Reads ROS_DOMAIN_ID. Ctrl-C ends it.
+    """
+
+    params: Path | None = None
+    """Parameter file, in the form ROS reads."""
+    camera: str | None = None
+    """Preset of config/cameras: the driver's topics and the sensor's noise."""
+    namespace: str = field(default_factory=lambda: os.environ.get('ROS_NAMESPACE') or '/camera')
+    """Namespace of the node, and of the stages' own topic names; ROS_NAMESPACE where set."""
+    name: str = 'depth_refiner'
+    """Name of the node."""
+    network: Annotated[NetworkFlags, tyro.conf.arg(name='')] = field(default_factory=NetworkFlags)
+    parameters: Annotated[ParameterFlags, tyro.conf.arg(name='')] = field(
+        default_factory=ParameterFlags
+    )
+
+    def run(self) -> int:
+        """Run until Ctrl-C; return 0."""
+        configuration = configure(
+            camera_preset(self.camera) if self.camera else {},
+            read_parameters(self.params) if self.params else {},
+            given(self.parameters),
+        )
+        zenoh = zenoh_host()
+        console = Console(stderr=True, emoji=False, highlight=False, soft_wrap=True)
+        warn = seldom(lambda text: console.print(f'[yellow]{escape(text)}[/yellow]'))
+        with (
+            ended_by_signals(),
+            network_node(zenoh, self.name, self.network, self.namespace) as node,
+            zenoh.LiveHost(configuration, node, warn=warn) as host,
+        ):
+            _show(console, node.full_name, host)
+        console.print(f'{host.runner.dropped} frames overtaken, {host.runner.failed} failed')
+        return 0
+
+
+def zenoh_host() -> Any:
+    """Import the Zenoh host.
+
+    Raises:
+        ValueError: If what it needs is not installed.
+    """
+    try:
+        from ..hosts import zenoh
+    except ModuleNotFoundError as error:
+        if error.name not in ('zenoh', 'xxhash'):
+            raise
+        raise ValueError(
+            f"live, play and record need {error.name}: pip install 'depth_refiner_ros[zenoh]' "
+            '(eclipse-zenoh and xxhash)'
+        ) from None
+    return zenoh
+
+
+def network_node(zenoh: Any, name: str, network: NetworkFlags, namespace: str = '/') -> Any:
+    """Open a node on the network that the flags name."""
+    return zenoh.Node(name, namespace, connect=network.connect, listen=network.listen)
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Take Ctrl-C and SIGTERM as the ordinary end of what is inside."""
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler) if main else None
+    try:
+        with suppress(KeyboardInterrupt):
+            yield
+    finally:
+        if main:
+            signal.signal(signal.SIGTERM, before)
+
+
+def seldom(warn: Callable[[str], None]) -> Callable[[str], None]:
+    """Let a warning through unless one came within the last seconds."""
+    last_s = float('-inf')
+
+    def throttled(text: str) -> None:
+        nonlocal last_s
+        now_s = time.monotonic()
+        if now_s - last_s >= _WARN_EVERY_S:
+            last_s = now_s
+            warn(text)
+
+    return throttled
+
+
+def _show(console: Console, name: str, host: Any) -> None:
+    """Draw a line that follows the status, or where nobody watches print it when it changes."""
+    topics = ', '.join(f'{port} from {topic}' for port, topic in host.topics.items())
+    console.print(f'{name} (experimental): {topics}')
+    if console.is_terminal:
+        with console.status('waiting') as line:
+            for status in host.spin():
+                line.update(_line(status))
+        return
+    before: tuple[Level, str] | None = None
+    for status in host.spin():
+        now = status.level, re.sub(r'[\d.]+', '', status.text)  # a new number is no news
+        if now != before:
+            console.print(_line(status))
+        before = now
+
+
+def _line(status: Status) -> str:
+    values = status.values
+    latency = f'latency {values["latency_p50_ms"]} ms, p99 {values["latency_p99_ms"]} ms'
+    dropped = f'dropped {values["dropped"]}'
+    style = _STYLE[status.level]
+    return f'[{style}]{status.level.name}[/{style}] {escape(status.text)}; {latency}; {dropped}'
