@@ -21,7 +21,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 import tyro
 
-from ..evaluation import report, workers
+from ..evaluation import extras, report, workers
 from ..evaluation.protocols import ProtocolName
 from ..evaluation.run import DEFAULT_CONTENDERS, Job, contenders_of
 
@@ -136,6 +136,9 @@ class Evaluate:
     fail_if: Annotated[tuple[str, ...], tyro.conf.arg(metavar='CONDITION ...')] = ()
     """Conditions such as 'hole.mae_mm>110' that end with exit code 1, for CI; of the last
     contender, or of one by name: 'nearest:hole.mae_mm>110'. metrics.json has all metrics."""
+    downstream: bool = False
+    """Track and map folders that have poses with the depth of the last contender: odometry and
+    fusion. Needs Open3D and evo."""
     json: bool = False
     """Print metrics.json."""
 
@@ -152,6 +155,8 @@ class Evaluate:
             raise ValueError(f'--max-frames must be at least 1, got {self.max_frames}')
         if not self.contenders:
             raise ValueError('--contenders: name at least one')
+        if self.downstream:
+            _check_extras()
         gates = [Gate.parse(text) for text in self.fail_if]
         jobs = [self._job(name, path) for name, path in distinct_names(self.sources).items()]
         for job in jobs:
@@ -195,6 +200,7 @@ class Evaluate:
             topics=tuple((port, topic) for port, topic in topics.items() if topic),
             sensor=self.sensor,
             name=name,
+            downstream=self.downstream,
         )
 
     def _evaluate(self, jobs: Sequence[Job], console: Console) -> list[dict[str, Any]]:
@@ -225,6 +231,14 @@ class Evaluate:
                 finished.put(job, result)
                 results[job] = result
         return [results[job] for job in jobs]
+
+
+def _check_extras() -> None:
+    try:
+        extras.open3d()
+        extras.evo('evo_ape')
+    except ModuleNotFoundError as error:
+        raise ValueError(f'--downstream: {error}') from None
 
 
 def distinct_names(paths: Sequence[Path]) -> dict[str, Path]:

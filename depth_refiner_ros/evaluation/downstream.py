@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 import math
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,7 +24,7 @@ from ..data import (
     RigidTransform,
     UInt8Array,
 )
-from ..folders import FolderFrame
+from ..folders import Folder, FolderFrame
 from ..geometry import TransformTree, register_color
 from ..stage import Pipeline
 from .extras import evo, open3d
@@ -226,6 +227,39 @@ def evaluate_downstream(
     return scores
 
 
+# A map gains little from frames that show the same; tracking needs them all.
+_FUSE_EVERY_NTH = 10
+
+
+def downstream_of(path: Path, name: str, pipeline: Pipeline) -> dict[str, DownstreamScores]:
+    """Track and map a folder with its raw depth and with that of every stage of a pipeline.
+
+    Returns:
+        Scores by contender; empty if the source is no folder with recorded poses.
+
+    Raises:
+        ModuleNotFoundError: If Open3D is not installed.
+        FileNotFoundError: If evo is not installed.
+    """
+    if not any((path / 'poses').glob('*.txt')):
+        return {}
+    folder = Folder(path)
+    made = [stage for stage, runs in pipeline.stages.items() if 'depth' in runs.outputs]
+    contenders = {'raw': Contender()}
+    contenders |= {f'{name}, {stage}': Contender(pipeline, stage) for stage in made}
+    if made and 'provenance' in pipeline.stages[made[-1]].outputs:
+        measured = Contender(pipeline, made[-1], invented=False)
+        contenders[f'{name}, {made[-1]} without invented'] = measured
+    transforms = [folder.color_from_depth] if folder.color_from_depth is not None else []
+    return evaluate_downstream(
+        folder,
+        contenders,
+        transforms=TransformTree(transforms),
+        fuse_every_nth=_FUSE_EVERY_NTH,
+        note=POSES_FROM_THE_SAME_DEPTH if 'fusion' in folder.note.lower() else '',
+    )
+
+
 def registered_color(frame: FolderFrame, transforms: TransformTree) -> UInt8Array | None:
     """Return a frame's colour in the depth camera's view, or None if it has none.
 
@@ -257,25 +291,34 @@ def _views(frames: Iterable[FolderFrame]) -> Iterator[View]:
             yield View(frame.reference.depth_m, frame.camera, frame.world_from_camera)
 
 
-def table(scores: Mapping[str, DownstreamScores]) -> str:
-    """Return the scores as a Markdown table, with its notes below."""
-    columns: dict[str, Any] = {
-        'RPE mm/frame': lambda s: f'{s.odometry.errors.rpe_frame_rmse_mm:.2f}',
-        'RPE °/frame': lambda s: f'{s.odometry.errors.rpe_frame_rmse_deg:.3f}',
-        'RPE mm/s': lambda s: f'{s.odometry.errors.rpe_second_rmse_mm:.1f}',
-        'RPE mm/m': lambda s: f'{s.odometry.errors.rpe_metre_rmse_mm:.1f}',
-        'ATE mm': lambda s: f'{s.odometry.errors.ate_rmse_mm:.1f}',
-        'lost': lambda s: f'{s.odometry.lost_frames}/{s.odometry.errors.poses}',
-        'planes rms mm': lambda s: f'{s.fusion.plane_rms_mm:.2f}',
-        'p95 mm': lambda s: f'{s.fusion.plane_p95_mm:.2f}',
-        'patches rms mm': lambda s: f'{s.fusion.patch_rms_mm:.2f}',
-        'map m²': lambda s: f'{s.fusion.area_m2:.2f}',
-        'covered': lambda s: f'{s.fusion.covered:.3f}',
-        'correct': lambda s: f'{s.fusion.correct:.3f}',
-        'in front': lambda s: f'{s.fusion.in_front:.3f}',
-    }
-    rows = [['', *columns], ['---', *['---:'] * len(columns)]]
-    rows += [[name, *(text(s) for text in columns.values())] for name, s in scores.items()]
-    lines = [f'| {" | ".join(row)} |' for row in rows]
-    notes = dict.fromkeys(s.note for s in scores.values() if s.note)
-    return '\n'.join([*lines, *(f'\n{note}' for note in notes)])
+COLUMNS = {
+    'RPE mm/frame': ('odometry.errors.rpe_frame_rmse_mm', '.2f'),
+    'RPE °/frame': ('odometry.errors.rpe_frame_rmse_deg', '.3f'),
+    'RPE mm/s': ('odometry.errors.rpe_second_rmse_mm', '.1f'),
+    'RPE mm/m': ('odometry.errors.rpe_metre_rmse_mm', '.1f'),
+    'ATE mm': ('odometry.errors.ate_rmse_mm', '.1f'),
+    'lost': ('odometry.lost_frames', 'd'),
+    'planes rms mm': ('fusion.plane_rms_mm', '.2f'),
+    'p95 mm': ('fusion.plane_p95_mm', '.2f'),
+    'patches rms mm': ('fusion.patch_rms_mm', '.2f'),
+    'map m²': ('fusion.area_m2', '.2f'),
+    'covered': ('fusion.covered', '.3f'),
+    'correct': ('fusion.correct', '.3f'),
+    'in front': ('fusion.in_front', '.3f'),
+}
+"""Columns of the table: where a figure stands in `DownstreamScores`, and its format."""
+
+
+def table(scores: Mapping[str, Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Return head and rows of a table of scores, each as plain data."""
+
+    def cell(score: Any, path: str, form: str) -> str:
+        for part in path.split('.'):
+            score = score[part]
+        return '-' if score is None else format(score, form)
+
+    rows = [
+        [name, *(cell(score, path, form) for path, form in COLUMNS.values())]
+        for name, score in scores.items()
+    ]
+    return ['', *COLUMNS], rows

@@ -19,6 +19,7 @@ from ..data import Float32Array, UInt8Array
 from ..metrics import BinnedErrors
 from ..pictures import Panel, Picture, Section, Table
 from ..stage import parameter_values
+from . import downstream
 from .protocols import FARTHEST_SCORED_M
 from .run import Contender, Evaluation, Shown, headline, rerun, shown_frames
 
@@ -248,15 +249,40 @@ def markdown(sources: Sequence[Mapping[str, Any]]) -> str:
     parts = []
     for source in sources:
         head, cells = rows(source)
-        lines = [head, ['---'] * len(head), *cells]
         parts.append(f'### {source["name"]}\n\n{caption(source)}')
         if source['note']:
             parts.append(f'Note: {source["note"]}')
-        escaped = [[cell.replace('|', '\\|') for cell in line] for line in lines]
-        parts.append('\n'.join(f'| {" | ".join(line)} |' for line in escaped))
+        parts.append(_markdown(head, cells))
         parts += left_out(source)
+        if scores := source.get('downstream'):
+            parts.append('What a robot gains: odometry and fusion with this depth.')
+            parts.append(_markdown(*downstream.table(scores)))
+            parts += _downstream_notes(scores)
     parts.append('\n'.join(f'- {sentence}' for sentence in legend()))
     return '\n\n'.join(parts) + '\n'
+
+
+def _markdown(head: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+    lines = [head, ['---'] * len(head), *cells]
+    escaped = [[cell.replace('|', '\\|') for cell in line] for line in lines]
+    return '\n'.join(f'| {" | ".join(line)} |' for line in escaped)
+
+
+def _downstream_notes(scores: Mapping[str, Any]) -> list[str]:
+    return list(dict.fromkeys(score['note'] for score in scores.values() if score['note']))
+
+
+def _downstream(source: Mapping[str, Any]) -> list[str | Table | Picture]:
+    scores = source.get('downstream')
+    if not scores:
+        return []
+    head, cells = downstream.table(scores)
+    words = (
+        'What a robot gains: frame-to-frame odometry against the recorded poses (ATE, RPE), and a '
+        'map fused along them: distance of its vertices to the planes they lie on, and how much '
+        'of what the references show it covers, shows correctly, or shows too near.'
+    )
+    return [words, Table(head, cells), *_downstream_notes(scores)]
 
 
 # ----------------------------------------------------------------------------- pictures
@@ -412,6 +438,7 @@ def write_page(path: Path, sources: Sequence[Mapping[str, Any]], ran: Mapping[st
         for title, name in source.get('pictures', {}).items():
             words = f'The {title} scored frame of {last}. Blue is too near, red too far.'
             blocks.append(Picture(pictures.read_png(path.parent / name), words))
+        blocks += _downstream(source)
         sections.append(Section(source['name'], blocks))
     sections.append(Section('How to read the columns', legend()))
     pictures.write_page(path, 'Depth evaluation', sections)

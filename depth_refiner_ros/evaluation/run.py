@@ -267,6 +267,7 @@ class Job:
         topics: Topics of a bag, where they are not to be guessed.
         sensor: Noise model of the camera; by default what the source says.
         name: What to call the source in a report; by default its own name.
+        downstream: Whether to track and map with the last contender's depth, too.
     """
 
     path: str
@@ -278,6 +279,7 @@ class Job:
     topics: tuple[tuple[str, str], ...] = ()
     sensor: str = ''
     name: str = ''
+    downstream: bool = False
 
     def open(self) -> Source:
         """Open the source; see `open_source`."""

@@ -12,6 +12,7 @@ from dataclasses import replace
 import hashlib
 import json
 import logging
+import math
 import multiprocessing
 import os
 from pathlib import Path
@@ -23,7 +24,9 @@ from typing import Any
 
 import cv2
 
+from ..metrics import to_json
 from ..stage import parameter_values
+from .downstream import downstream_of
 from .report import draw, environment, summary
 from .run import PARAMETER_FILES, Job, contenders_of, draws_of, evaluate, named
 
@@ -61,7 +64,19 @@ def do(job: Job, folder: Path, on_frame: Callable[[], None] = lambda: None) -> d
         evaluation = evaluate(job, on_frame)
     except ValueError as error:
         raise ValueError(f'{job.path}: {error}') from error
-    return {**summary(evaluation), 'pictures': draw(evaluation, folder)}
+    result = {**summary(evaluation), 'pictures': draw(evaluation, folder)}
+    if job.downstream:
+        last = evaluation.contenders[-1]
+        scores = downstream_of(Path(job.path), last.name, last.pipeline(last.parameters))
+        result['downstream'] = {name: _defined(to_json(s)) for name, s in scores.items()}
+    return result
+
+
+def _defined(value: Any) -> Any:
+    """Replace what is not a number by None, which JSON has."""
+    if isinstance(value, dict):
+        return {name: _defined(item) for name, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 class Finished:

@@ -3,6 +3,7 @@ from __future__ import annotations
 from html.parser import HTMLParser
 import json
 from pathlib import Path
+import sys
 
 import cv2
 import numpy as np
@@ -270,3 +271,10 @@ def test_help_is_for_newcomers(capsys):
     out = ' '.join(capsys.readouterr().out.replace('│', ' ').split())
     for words in ('Folders of images and bags', 'NAME=WHAT names one', 'exit code 1, for CI'):
         assert words in out
+
+
+def test_downstream_without_open3d_is_one_sentence(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, 'open3d', None)
+    code = main(['evaluate', str(tmp_path), '--downstream', '--report', str(tmp_path / 'r')])
+    assert code == 2
+    assert 'pip install open3d-cpu' in capsys.readouterr().err
