@@ -61,6 +61,8 @@ setup(
         'tensorrt': ['tensorrt>=10', 'cuda-python>=12.4'],
         'evaluate': evaluate,
         'cluster': ['ray>=2.9'],
+        # evo is GPL-3.0: it is run as a process of its own, never imported.
+        'downstream': ['evo>=1.30', 'open3d-cpu>=0.18'],
         'realsense': ['pyrealsense2>=2.54'],
         'train': ['torch==2.13.0'],
         'test': test,
