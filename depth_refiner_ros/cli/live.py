@@ -147,5 +147,7 @@ def _line(status: Status) -> str:
     values = status.values
     latency = f'latency {values["latency_p50_ms"]} ms, p99 {values["latency_p99_ms"]} ms'
     dropped = f'dropped {values["dropped"]}'
+    if values['overrun'] != '0':
+        dropped += f', overrun {values["overrun"]}'
     style = _STYLE[status.level]
     return f'[{style}]{status.level.name}[/{style}] {escape(status.text)}; {latency}; {dropped}'

@@ -2,7 +2,7 @@
 
 What goes over the wire is the protocol of rmw_zenoh, as ROS 2 Jazzy has it since 2025: its
 docs/design.md, liveliness_utils.cpp (keys, tokens, gid) and attachment_helpers.cpp. Experimental
-until tried with a real rmw_zenoh: docs/zenoh.md says what was tried.
+until tried with a real rmw_zenoh.
 """
 
 from __future__ import annotations
@@ -145,7 +145,8 @@ def attachment(sequence: int, stamp_ns: int, gid: bytes) -> bytes:
 
 def gid_of(token: str) -> bytes:
     """Return the 16 bytes that identify an endpoint: XXH3-128 of its token, low half first."""
-    return xxhash.xxh3_128_intdigest(token.encode()).to_bytes(16, 'little')
+    digest: int = xxhash.xxh3_128_intdigest(token.encode())
+    return digest.to_bytes(16, 'little')
 
 
 def _dds_type(message_type: str) -> str:
@@ -465,7 +466,7 @@ class LiveHost(AbstractContextManager['LiveHost']):
         self._types: dict[str, str] = {}
         self._refused = 0
         self._running = True
-        self._poll_s = max(configuration.host.deadline_s / 2, 0.005)
+        self._poll_s = min(max(configuration.host.deadline_s / 2, 0.005), 0.1)
         pipeline = configuration.pipeline(configuration.parameters)
         self._publishers = {
             port: node.publisher(resolve(topic.name, node.namespace), MESSAGE_TYPE[topic.type])
