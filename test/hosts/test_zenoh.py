@@ -508,37 +508,36 @@ def test_play_live_record_is_the_recording_that_replay_writes(live, node, other,
     stages = 'refine_depth,inpaint_depth,project_points'
     bag = bag_of(tmp_path / 'k.mcap', 4)
     expected = replayed(bag, stages)
+    inputs = {'/camera/depth/image_rect', '/camera/depth/camera_info'}
+    topics = ('/tf_static', *inputs, *sorted({topic for topic, _ in expected}))
     writer = SampleWriter(tmp_path / 'out.mcap')
     with writer, bags.open_bag(bag) as recording:
         made = live({'stages': stages, 'deadline_s': 5.0})
-        recorder = Recorder(host, node('recorder'), writer, (), print)
-        player = Player(host, node('player'), recording)
+        recorder = Recorder(host, node('recorder'), writer, topics, print)
+        playing = node('player')
+        player = Player(host, playing, recording)
         wait(lambda: len(made.runner._wanted()) == len(made.runner._pipeline.outputs))
-        wait(
-            player.publishers[
-                '/camera/depth/image_rect'
-            ]._declared.matching_status.matching.__bool__
-        )
+        wait(lambda: {e.topic for e in playing.endpoints('MS')} >= inputs)
+        wait(lambda: all(publisher.matched for publisher in player.publishers.values()))
         frames = 0
         for connection in player.play(rate=1000.0):
             frames += connection.topic == '/camera/depth/image_rect'
             wait(lambda n=frames: len(made.runner._finished_s) == n)
-        total = 1 + 2 * frames + len(expected)
 
-        def arrived():
+        def all_written():
             recorder.step(0.01)
-            return writer.message_count + recorder.overrun >= total
+            return writer.message_count == 1 + 2 * frames + len(expected)
 
-        wait(arrived)
+        wait(all_written)
+        assert recorder.overrun == 0
     recorded = {}
     with bags.open_bag(tmp_path / 'out.mcap') as reader:
         for connection, _, raw in reader.messages():
-            if connection.topic not in ('/tf_static', '/diagnostics'):
+            if connection.topic != '/tf_static':
                 key = connection.topic, stamp_ns(raw, connection.msgtype)
                 recorded[key] = bytes(raw)
         latched = [c for c in reader.connections if c.topic == '/tf_static']
         assert latched[0].ext.offered_qos_profiles[0].durability.name == 'TRANSIENT_LOCAL'
-    inputs = {'/camera/depth/image_rect', '/camera/depth/camera_info'}
     assert {k: raw for k, raw in recorded.items() if k[0] not in inputs} == expected
 
 
