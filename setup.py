@@ -56,7 +56,7 @@ setup(
     install_requires=ros_free,
     extras_require={
         'ros-free': ros_free,
-        'zenoh': ['eclipse-zenoh>=1.2', 'xxhash>=3'],
+        'zenoh': ['eclipse-zenoh>=1.6.1', 'xxhash>=3'],
         'openvino': ['openvino>=2024.4'],
         'tensorrt': ['tensorrt>=10', 'cuda-python>=12.4'],
         'evaluate': evaluate,

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
+import warnings
 
 import cv2
 import numpy as np
@@ -371,3 +372,31 @@ def _hole_patterns(source: Source) -> list[tuple[int, BoolArray]]:
             opened = cv2.morphologyEx(hole, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
             patterns.append((i, np.ascontiguousarray(opened[:, ::-1]) > 0))
     return patterns
+
+
+_REST_FRAMES = 32
+_REST_SHARE = 0.2  # of the pixels, below which the camera itself moved
+_REST_SPREAD = 0.01  # of the depth: twice what a Kinect's noise is at 3 m
+
+
+def at_rest(source: Source) -> BoolArray | None:
+    """Find the pixels that show something at rest, if the camera is at rest.
+
+    Judged by the raw depth of frames spread over the source, the same for every contender: a
+    pixel rests if it nearly always has a depth, and that spreads by less than 1 %.
+
+    Returns:
+        Shape (H, W), or None if the camera moves or there are fewer than four frames.
+    """
+    every = max(1, -(-len(source) // _REST_FRAMES))
+    used = (frame for i, frame in enumerate(source) if i % every == 0 and frame.values)
+    stack = [frame.values['depth'].depth_m for frame in used]
+    if len(stack) < 4 or len({depth_m.shape for depth_m in stack}) > 1:
+        return None
+    depths_m = np.stack(stack)
+    with warnings.catch_warnings():
+        warnings.filterwarnings('ignore', 'Degrees of freedom|Mean of empty')
+        spread = np.nanstd(depths_m, axis=0) / np.nanmean(depths_m, axis=0)
+    present = np.isfinite(depths_m).mean(axis=0) >= 0.8
+    rest = present & (np.nan_to_num(spread, nan=np.inf) < _REST_SPREAD)
+    return np.asarray(rest) if rest.mean() >= _REST_SHARE else None

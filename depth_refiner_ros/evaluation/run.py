@@ -50,7 +50,7 @@ from ..metrics import (
 )
 from ..stage import Pipeline, compose, parameter_values, updated_parameters
 from .peers import PEERS
-from .protocols import Case, ProtocolName, Source, cases, open_source, protocol_of
+from .protocols import Case, ProtocolName, Source, at_rest, cases, open_source, protocol_of
 
 DEFAULT_CONTENDERS = (
     'raw',
@@ -361,14 +361,19 @@ def evaluate(job: Job, on_frame: Callable[[], None] = lambda: None) -> Evaluatio
     flicker: dict[str, Flicker] = {}
     corrupt: list[tuple[str, str]] = []
     frame_count = scored_count = 0
+    protocol = job.protocol or protocol_of(source)
+    punched = protocol == 'punched'
+    static = source.static
+    if static is None and punched:
+        static = at_rest(source)
     draw_before = -1
     for case, draw in cases_of(job, source):
         if draw != draw_before:
             draw_before = draw
             _take_temporal(flicker, scores)
             pipelines = {c.name: c.pipeline(c.parameters) for c in contenders}
-            if source.static is not None:
-                flicker = {c.name: Flicker(source.static) for c in contenders}
+            if static is not None:
+                flicker = {c.name: Flicker(static) for c in contenders}
         truth_m, regions = _truth(case)
         if draw == 0:
             frame_count += 1
@@ -382,7 +387,9 @@ def evaluate(job: Job, on_frame: Callable[[], None] = lambda: None) -> Evaluatio
             result = _output(c, pipelines[c.name], source, case)
             scores[c.name].frame_ms.append(1e3 * (time.perf_counter() - started_s))
             if flicker:
-                flicker[c.name].add(result.depth_m)
+                # Holes punched anew in every frame are not the sensor's flicker.
+                hidden = case.scored if punched else None
+                flicker[c.name].add(_hidden(result.depth_m, hidden))
             if truth_m is not None and regions is not None:
                 scores[c.name].add(case, truth_m, regions, result)
         on_frame()
@@ -390,7 +397,7 @@ def evaluate(job: Job, on_frame: Callable[[], None] = lambda: None) -> Evaluatio
     return Evaluation(
         job,
         job.name or source.name,
-        job.protocol or protocol_of(source),
+        protocol,
         draws_of(job, source),
         source.note,
         frame_count,
@@ -416,6 +423,10 @@ def _truth(case: Case) -> tuple[Float32Array | None, Regions | None]:
     truth_m = np.where(case.scored, case.truth_m, np.float32(np.nan))
     # Edges are those of the whole truth: a scored patch must not look like a silhouette.
     return truth_m, regions_of(case.values['depth'].depth_m, case.truth_m)
+
+
+def _hidden(depth_m: Float32Array, where: BoolArray | None) -> Float32Array:
+    return depth_m if where is None else np.where(where, np.float32(np.nan), depth_m)
 
 
 def _take_temporal(flicker: dict[str, Flicker], scores: dict[str, Scores]) -> None:

@@ -240,7 +240,7 @@ def run_on_ray(
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise ValueError(f'no Ray cluster at {address}: {error}') from None
     try:
-        remote = ray.remote(max_retries=_RAY_RETRIES)(_do_anywhere)
+        remote = ray.remote(max_retries=_RAY_RETRIES, scheduling_strategy='SPREAD')(_do_anywhere)
         pending = {remote.remote(_found_anywhere(job)): job for job in jobs}
         while pending:
             (done, *_), _ = ray.wait(list(pending), num_returns=1)

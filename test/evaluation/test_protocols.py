@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from depth_refiner_ros.data import DepthImage, Header, PinholeCamera
+from depth_refiner_ros.evaluation import protocols
 from depth_refiner_ros.evaluation.protocols import (
     BagSource,
     FolderSource,
@@ -333,3 +334,30 @@ def test_colour_from_an_unknown_place_is_left_out(folder, wall, tmp_path):
 )
 def test_the_noise_model_follows_the_sensor(folder, wall, words, model):
     assert open_source(folder('x', [wall()], sensor=words)).sensor == model
+
+
+class Still:
+    """Frames of a camera at rest, or of one that moves."""
+
+    def __init__(self, step_m):
+        rng = np.random.default_rng(0)
+        self.depths_m = [
+            (2 + i * step_m + rng.normal(0, 0.002, (12, 16))).astype(np.float32) for i in range(8)
+        ]
+        for depth_m in self.depths_m:
+            depth_m[:6, :8] = np.nan
+
+    def __len__(self):
+        return len(self.depths_m)
+
+    def __iter__(self):
+        for i, depth_m in enumerate(self.depths_m):
+            header = Header(i * 33_000_000, 'camera')
+            yield protocols.Frame(f'{i}', {'depth': DepthImage(header, depth_m)})
+
+
+def test_a_camera_at_rest_is_known_by_its_raw_depth():
+    rest = protocols.at_rest(Still(0.0))
+    assert not rest[:6, :8].any()
+    assert rest.sum() == 12 * 16 - 6 * 8
+    assert protocols.at_rest(Still(0.05)) is None

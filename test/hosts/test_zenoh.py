@@ -314,6 +314,28 @@ def test_nodes_meet_without_router_or_flags_and_survive_the_first_one(monkeypatc
             wait(lambda: {e.topic for e in late.endpoints('MP')} == {'/second'})
 
 
+def test_a_router_like_that_of_rmw_zenoh_brings_nodes_together(endpoint):
+    config = zenoh.Config()
+    config.insert_json5('mode', '"router"')
+    config.insert_json5('listen/endpoints', f'["{endpoint}"]')
+    config.insert_json5('scouting/multicast/enabled', 'false')
+    gossip = (
+        '{router: ["router", "peer"], peer: ["router"]}'  # rmw_zenoh's, of both configurations
+    )
+    config.insert_json5('scouting/gossip/target', gossip)
+    got = []
+    with (
+        zenoh.open(config),
+        host.Node('a', connect=[endpoint]) as first,
+        host.Node('b', connect=[endpoint]) as second,
+    ):
+        publisher = first.publisher('/depth', IMAGE)
+        second.subscribe('/depth', IMAGE, host.Qos(), got.append)
+        wait(lambda: second.count_publishers('/depth') == 1 and publisher.matched)
+        publisher.put(b'x')
+        wait(lambda: got)
+
+
 @pytest.mark.parametrize('text', ['x', '-1', '233', '１'])
 def test_a_bad_domain_is_refused(monkeypatch, text):
     monkeypatch.setenv('ROS_DOMAIN_ID', text)
