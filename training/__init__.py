@@ -1,0 +1,1 @@
+"""Offline half of the project: synthetic worlds, sensor models, networks, their training."""

@@ -1,0 +1,141 @@
+"""Samples for training, drawn from shards: every sample is a function of a seed and its number.
+
+So a run that was stopped goes on with the very samples it would have seen, and any number of
+processes share a batch by number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.utils.data import Dataset
+
+from .examples import Shards
+
+
+class Sample(NamedTuple):
+    """What a network is given and what it shall say; a batch has one more dimension in front.
+
+    Attributes:
+        depth_m: (1, H, W) measured, 0 at holes.
+        color: (3, H, W), 0 to 1; all zeros where there is none.
+        truth_m: (1, H, W), 0 where unknown.
+        draw: (1, H, W), uniform numbers that choose the pixels of the loss.
+    """
+
+    depth_m: Tensor
+    color: Tensor
+    truth_m: Tensor
+    draw: Tensor
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How often and how much samples are changed."""
+
+    punched_share: float = 0.5
+    """Samples into which the holes of another frame are cut."""
+    colorless_share: float = 0.4
+    """Samples without colour."""
+    grey_share: float = 0.1
+    """Of the others, those without hue."""
+    shifted_share: float = 0.4
+    """Samples whose colour is registered a little wrongly."""
+    shift_px: float = 3.0
+    """By how much at most."""
+
+
+class Samples(Dataset[Sample]):
+    """Crops of shards, changed at random.
+
+    Args:
+        shards: Where they are cut from.
+        seed: Of everything.
+        size: Rows and columns of a sample, multiples of 32, px.
+        augmentation: None leaves measurements and colours as they are.
+        frames: Which frames of the shards are used.
+        count: How many samples there are.
+    """
+
+    def __init__(
+        self,
+        shards: Shards,
+        seed: int,
+        size: tuple[int, int],
+        augmentation: Augmentation | None,
+        frames: range,
+        count: int,
+    ) -> None:
+        self.shards = shards
+        self.seed = seed
+        self.size = size
+        self.augmentation = augmentation
+        self.frames = frames
+        self.count = count
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+        return self.count
+
+    def __getitem__(self, number: int) -> Sample:
+        """Return sample number `number` of the seed."""
+        rng = np.random.default_rng((self.seed, number))
+        color, truth_m, raw_m = self._crop(rng)
+        light = color.float() / 255
+        if (a := self.augmentation) is not None:
+            if rng.random() < a.punched_share:
+                _, _, other_m = self._crop(rng)
+                raw_m = punched(raw_m, other_m, rng)
+            light = recolored(light, a, rng)
+        draw = torch.from_numpy(rng.random(truth_m.shape, np.float32))
+        return Sample(raw_m.nan_to_num(0.0), light, truth_m.nan_to_num(0.0), draw)
+
+    def _crop(self, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        height, width = self.size
+        rows, columns = self.shards.size
+        index = self.frames[int(rng.integers(len(self.frames)))]
+        measurement = int(rng.integers(self.shards.measurements))
+        top = int(rng.integers(rows - height + 1))
+        left = int(rng.integers(columns - width + 1))
+        return self.shards.crop(index, measurement, top, left, height, width)
+
+
+def punched(depth_m: Tensor, other_m: Tensor, rng: np.random.Generator) -> Tensor:
+    """Cut the holes of another image into one, as the evaluation does: opened and flipped."""
+    hole = other_m.isnan().float()[None]
+    kept = -functional.max_pool2d(-hole, 3, 1, 1)
+    opened = functional.max_pool2d(kept, 3, 1, 1)[0] > 0
+    flips = [axis for axis in (1, 2) if rng.random() < 0.5]
+    # An image that is mostly hole would leave nothing to learn from.
+    if float(opened.float().mean()) > 0.6:
+        return depth_m
+    return depth_m.masked_fill(opened.flip(flips), torch.nan)
+
+
+def recolored(color: Tensor, augmentation: Augmentation, rng: np.random.Generator) -> Tensor:
+    """Change colours as cameras do: exposure, contrast, tint, noise, blur, registration; or none.
+
+    Args:
+        color: (3, H, W), 0 to 1.
+        augmentation: How much.
+        rng: Draws it.
+    """
+    if rng.random() < augmentation.colorless_share:
+        return torch.zeros_like(color)
+    if rng.random() < augmentation.grey_share:
+        color = color.mean(0, keepdim=True).expand(3, -1, -1)
+    if rng.random() < augmentation.shifted_share:
+        x, y = rng.uniform(-augmentation.shift_px, augmentation.shift_px, 2).round().astype(int)
+        color = color.roll((int(y), int(x)), (1, 2))
+    if rng.random() < 0.3:
+        color = functional.avg_pool2d(color[None], 3, 1, 1, count_include_pad=False)[0]
+    gamma, gain = rng.uniform(0.7, 1.4), rng.uniform(0.6, 1.3)
+    tint = torch.from_numpy(rng.uniform(0.85, 1.15, (3, 1, 1)).astype(np.float32))
+    noise = rng.uniform(0.0, 0.04) * rng.standard_normal(color.shape, np.float32)
+    color = color.clamp_min(1e-4).pow(gamma) * gain * tint + torch.from_numpy(noise)
+    return color.clamp(1 / 255, 1)

@@ -1,0 +1,526 @@
+"""Depth networks that choose between surfaces instead of blending them.
+
+A hole belongs to one of the surfaces around it. For every cell of 4x4 pixels the nearest surface
+in eight directions, and the nearest and the farthest surface in the cell itself, are continued as
+planes (linear in inverse depth) to each of its pixels. A small U-Net that sees depth, holes and
+colour scores these candidates; likeness of colour between a pixel and a candidate's source is
+given explicitly, as a distance between learned embeddings. The best candidate is taken, never a
+mean, and corrected by a few per cent at most.
+
+The shape follows the finding that an oracle over ten such candidates misses by a quarter of what
+the best classical filter does, while networks that regress depth make halos at silhouettes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+CELL_PX = 4
+"""Side of a cell."""
+STRIDE_PX = 32
+"""Of the U-Net's coarsest features: images are padded to multiples of it."""
+DIRECTIONS = ((0, -1), (0, 1), (-1, 0), (1, 0), (-1, -1), (-1, 1), (1, -1), (1, 1))
+"""Rows and columns towards which a cell looks for surfaces."""
+CANDIDATES = 2 + len(DIRECTIONS)
+
+_REACH = 8
+"""Doublings of a look: 2 ** 8 cells, more than a thousand pixels."""
+_SAME_SURFACE = 0.03
+"""Relative difference of inverse depth within a cell that one surface may have."""
+_MAX_CONTINUATION = 1.6
+"""A continued plane leaves its source's inverse depth by this factor at most."""
+_LEAST_SUPPORT = 3
+"""Measured pixels of a cell that make it a source for other cells."""
+_KEY = 8
+"""Length of the embeddings by which pixels and sources are compared."""
+_PIXELS = CELL_PX * CELL_PX
+
+
+class Surfaces(NamedTuple):
+    """One surface for every cell: a plane in inverse depth.
+
+    Attributes:
+        inverse: (B, 1, h, w) 1/m at the centre of its pixels; 0 where the cell has none.
+        x: (B, 1, h, w) column of that centre, px.
+        y: (B, 1, h, w) row of it, px.
+        slope_x: (B, 1, h, w) 1/m per px.
+        slope_y: (B, 1, h, w).
+    """
+
+    inverse: Tensor
+    x: Tensor
+    y: Tensor
+    slope_x: Tensor
+    slope_y: Tensor
+
+
+class Candidates(NamedTuple):
+    """What every cell is offered: the surfaces of `CANDIDATES` sources.
+
+    Attributes:
+        source: (B, K, h, w) int64, number of each source's cell within its image.
+        there: (B, K, h, w) bool, False where there is none.
+        surfaces: The planes, (B, K, h, w) each.
+        distance: (B, K, h, w) from the cell to the source, cells.
+    """
+
+    source: Tensor
+    there: Tensor
+    surfaces: Surfaces
+    distance: Tensor
+
+
+class Prediction(NamedTuple):
+    """What a network says of M cells, as rows; K candidates, 16 pixels of a cell.
+
+    Attributes:
+        score: (M, 16, K) what context alone says.
+        query: (M, 16, E) embeddings of pixels.
+        key: (M, K, E) embeddings of the candidates' sources.
+        bias: (M, K) what is the same for all pixels of a cell; very low where there is none.
+        planes: The candidates' surfaces, (M, K) each.
+        damping: (M, K) share of its slope that a surface goes on with.
+        correction: (M, 16) logarithm of the factor that the chosen depth is multiplied by.
+        log_spread: (M, 16) logarithm of the expected error's share of the depth.
+        wrong: (M, 16) logit of a measurement being wrong.
+        place: Columns and rows of the pixels of cells, (M, 16) each, px.
+    """
+
+    score: Tensor
+    query: Tensor
+    key: Tensor
+    bias: Tensor
+    planes: Surfaces
+    damping: Tensor
+    correction: Tensor
+    log_spread: Tensor
+    wrong: Tensor
+    place: tuple[Tensor, Tensor]
+
+    def logits(self) -> Tensor:
+        """Return the candidates' scores, (M, 16, K)."""
+        # |q - k|^2 without |q|^2, which all candidates share.
+        own = self.bias - (self.key * self.key).sum(2)
+        likeness = 2 * self.query @ self.key.transpose(1, 2)
+        return self.score + likeness + own[:, None]
+
+    def inverse(self) -> Tensor:
+        """Return what each candidate says, continued to each pixel, (M, 16, K) 1/m."""
+        x, y = (place[:, :, None] for place in self.place)
+        start, at_x, at_y, slope_x, slope_y = (value[:, None] for value in self.planes)
+        slope = self.damping[:, None]
+        inverse = start + slope * (slope_x * (x - at_x) + slope_y * (y - at_y))
+        lowest, highest = start / _MAX_CONTINUATION, start * _MAX_CONTINUATION
+        return torch.minimum(torch.maximum(inverse, lowest), highest).clamp_min(1e-3)
+
+    def at(self, cell: Tensor, pixel: Tensor) -> Prediction:
+        """Return the prediction for single pixels, as cells of one pixel each: (n, 1, K)."""
+        both = [
+            value[cell, pixel][:, None]
+            for value in (self.score, self.query, self.correction, self.log_spread, self.wrong)
+        ]
+        return Prediction(
+            both[0],
+            both[1],
+            self.key[cell],
+            self.bias[cell],
+            Surfaces(*(value[cell] for value in self.planes)),
+            self.damping[cell],
+            *both[2:],
+            (self.place[0][cell, pixel][:, None], self.place[1][cell, pixel][:, None]),
+        )
+
+
+def to_cells(image: Tensor) -> Tensor:
+    """Turn (B, C, H, W) into (B, C * 16, h, w): the pixels of a cell become channels."""
+    return functional.pixel_unshuffle(image, CELL_PX)
+
+
+def to_rows(image: Tensor) -> Tensor:
+    """Turn (B, C, h, w) into (B * h * w, C)."""
+    return image.permute(0, 2, 3, 1).reshape(-1, image.shape[1])
+
+
+def from_rows(rows: Tensor, height: int, width: int) -> Tensor:
+    """Turn rows of the pixels of cells, (B * h * w, 16), into images (B, 1, H, W).
+
+    Args:
+        rows: One for each cell.
+        height: Of the images, px.
+        width: Of the images, px.
+    """
+    cells = rows.reshape(-1, height // CELL_PX, width // CELL_PX, _PIXELS)
+    return functional.pixel_shuffle(cells.permute(0, 3, 1, 2), CELL_PX)
+
+
+def _pixel_places(like: Tensor) -> tuple[Tensor, Tensor]:
+    """Columns (1, 16, 1, w) and rows (1, 16, h, 1) of the pixels of cells, px."""
+    height, width = like.shape[-2:]
+    device = like.device
+    inner = torch.arange(CELL_PX, dtype=torch.float32, device=device)
+    column = CELL_PX * torch.arange(width, dtype=torch.float32, device=device)
+    row = CELL_PX * torch.arange(height, dtype=torch.float32, device=device)
+    x = inner.repeat(CELL_PX)[None, :, None, None] + column
+    y = inner.repeat_interleave(CELL_PX)[None, :, None, None] + row[:, None]
+    return x, y
+
+
+def _mean_surface(inverse: Tensor, chosen: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean inverse depth, column and row of the chosen pixels of every cell."""
+    count = chosen.sum(1, keepdim=True)
+    share = chosen / count.clamp_min(1)
+    x, y = _pixel_places(inverse)
+    return (
+        (inverse * share).sum(1, keepdim=True),
+        (x * share).sum(1, keepdim=True),
+        (y * share).sum(1, keepdim=True),
+    )
+
+
+def _slopes(inverse: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Slope along x and y of each cell's surface: means over 5x5 cells of the same surface."""
+    slopes = []
+    for axis, place in ((3, x), (2, y)):
+        near, far = (
+            inverse.narrow(axis, 0, inverse.shape[axis] - 1),
+            inverse.narrow(axis, 1, inverse.shape[axis] - 1),
+        )
+        step = far - near
+        apart = (
+            place.narrow(axis, 1, place.shape[axis] - 1)
+            - place.narrow(axis, 0, place.shape[axis] - 1)
+        ).clamp_min(1)
+        same = (step.abs() < 2 * _SAME_SURFACE * torch.minimum(near, far)).float()
+        pad = (0, 1, 0, 0) if axis == 3 else (0, 0, 0, 1)
+        both = functional.pad(torch.cat([step / apart * same, same], 1), pad)
+        total, count = functional.avg_pool2d(both, 5, 1, 2).chunk(2, 1)
+        slopes.append(total / count.clamp_min(0.05))
+    return slopes[0], slopes[1]
+
+
+def _look(own: Tensor, row: int, column: int) -> Tensor:
+    """Return the number of the first source in a direction, -1 for none.
+
+    Args:
+        own: (B, 1, h, w) int64, a cell's own number where it is a source, else -1.
+        row: -1, 0 or 1.
+        column: -1, 0 or 1.
+    """
+    height, width = own.shape[-2:]
+
+    def shifted(image: Tensor, by: int) -> Tensor:
+        # What a cell sees `by` cells away in the direction.
+        top, left = max(-row * by, 0), max(-column * by, 0)
+        bottom, right = max(row * by, 0), max(column * by, 0)
+        padded = functional.pad(image, (left, right, top, bottom), value=-1)
+        return padded[..., bottom : bottom + height, right : right + width]
+
+    found = shifted(own, 1)
+    for power in range(_REACH):
+        found = torch.where(found >= 0, found, shifted(found, 1 << power))
+    return found
+
+
+def gather_cells(features: Tensor, source: Tensor) -> Tensor:
+    """Return the features of source cells.
+
+    Args:
+        features: (B, C, h, w).
+        source: (B, K, h, w) int64, numbers of cells within their image.
+
+    Returns:
+        (B, h, w, K, C).
+    """
+    batch, channels, height, width = features.shape
+    start = torch.arange(batch, device=features.device)[:, None, None, None] * (height * width)
+    index = (source + start).permute(0, 2, 3, 1)
+    return to_rows(features)[index.flatten()].reshape(*index.shape, channels)
+
+
+def find_candidates(inverse: Tensor) -> tuple[Candidates, Tensor]:
+    """Return what every cell is offered.
+
+    Args:
+        inverse: (B, 16, h, w) 1/m, 0 where there is no measurement.
+
+    Returns:
+        The candidates; own nearest surface, own farthest, then `DIRECTIONS`. And the inverse
+        depth (B, 1, h, w) of the candidate that is the fewest cells away, 1/m, 0 for none.
+    """
+    measured = (inverse > 0).float()
+    count = measured.sum(1, keepdim=True)
+    nearest = inverse.amax(1, keepdim=True)
+    farthest = torch.where(inverse > 0, inverse, 1e4).amin(1, keepdim=True)
+    front = measured * (inverse > (1 - _SAME_SURFACE) * nearest)
+    back = measured * (inverse < (1 + _SAME_SURFACE) * farthest)
+    near, far = _mean_surface(inverse, front), _mean_surface(inverse, back)
+    more_front = front.sum(1, keepdim=True) >= back.sum(1, keepdim=True)
+    main = [torch.where(more_front, a, b) for a, b in zip(near, far, strict=True)]
+    slope_x, slope_y = _slopes(*main)
+
+    batch, _, height, width = count.shape
+    number = torch.arange(height * width, device=inverse.device).reshape(1, 1, height, width)
+    number = number.expand(batch, -1, -1, -1)
+    own = torch.where(count >= _LEAST_SUPPORT, number, -1)
+    seen = torch.cat([_look(own, row, column) for row, column in DIRECTIONS], 1)
+    here = (count > 0).expand(-1, 2, -1, -1)
+    there = torch.cat([here, seen >= 0], 1)
+    source = torch.cat([number.expand(-1, 2, -1, -1), seen.clamp_min(0)], 1)
+
+    main_surface = torch.cat([*main, slope_x, slope_y], 1)
+    looked = gather_cells(main_surface, source[:, 2:]).permute(4, 0, 3, 1, 2).unbind(0)
+    own_surfaces = [torch.cat(pair, 1) for pair in zip(near, far, strict=True)]
+    own_surfaces += [slope.expand(-1, 2, -1, -1) for slope in (slope_x, slope_y)]
+    surfaces = Surfaces(*(torch.cat(pair, 1) for pair in zip(own_surfaces, looked, strict=True)))
+
+    step = (source.float() - number.float()).abs()
+    # Along a row numbers differ by 1, else by about a row's length.
+    horizontal = torch.tensor([row == 0 for row, _ in DIRECTIONS], device=inverse.device)
+    cells = torch.where(horizontal[:, None, None], step[:, 2:], (step[:, 2:] / width).round())
+    distance = torch.cat([torch.zeros_like(step[:, :2]), cells], 1)
+    distance = torch.where(there, distance, 1e3)
+    closest = distance.argmin(1, keepdim=True)
+    reference = surfaces.inverse.gather(1, closest) * there.any(1, keepdim=True)
+    return Candidates(source, there, surfaces, distance), reference
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions around which the features are led past.
+
+    Nothing is normalised: statistics of a batch would differ between one process and several, and
+    those of an image with the share of it that is hole.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        nn.init.kaiming_normal_(self.first.weight)
+        nn.init.zeros_(self.second.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return features of the same shape."""
+        return torch.relu(x + self.second(torch.relu(self.first(x))))
+
+
+@dataclass(frozen=True)
+class Size:
+    """Channels of the U-Net at 4, 8, 16 and 32 pixels, and blocks of each."""
+
+    channels: tuple[int, int, int, int]
+    blocks: int
+
+
+SIZES = {
+    'nano': Size((24, 32, 48, 64), 1),
+    'small': Size((48, 64, 96, 128), 1),
+    'base': Size((64, 96, 128, 192), 2),
+}
+
+
+class UNet(nn.Module):
+    """Context: an encoder to 32 pixels a feature, and back, with sums instead of copies."""
+
+    def __init__(self, inputs: int, size: Size) -> None:
+        super().__init__()
+        widths = size.channels
+
+        def blocks(channels: int) -> nn.Sequential:
+            return nn.Sequential(*(Block(channels) for _ in range(size.blocks)))
+
+        self.stem = nn.Sequential(nn.Conv2d(inputs, widths[0], 3, padding=1), nn.ReLU())
+        self.encode = nn.ModuleList(blocks(channels) for channels in widths)
+        self.down = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(fine, coarse, 3, 2, 1), nn.ReLU())
+            for fine, coarse in pairwise(widths)
+        )
+        self.up = nn.ModuleList(nn.Conv2d(coarse, fine, 1) for fine, coarse in pairwise(widths))
+        self.decode = nn.ModuleList(blocks(channels) for channels in widths[:-1])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return features at the input's resolution."""
+        x = self.encode[0](self.stem(x))
+        skips = []
+        for down, encode in zip(self.down, list(self.encode)[1:], strict=True):
+            skips.append(x)
+            x = encode(down(x))
+        for up, decode, skip in reversed(list(zip(self.up, self.decode, skips, strict=True))):
+            x = decode(skip + functional.interpolate(up(x), scale_factor=2.0, mode='nearest'))
+        return x
+
+
+class DepthChooser(nn.Module):
+    """Fills holes and judges measurements, from depth and, if there is one, a colour image.
+
+    Args:
+        size: Key of `SIZES`.
+        mixed: Compute context in bfloat16; depth and colours stay float32, whose steps they need.
+    """
+
+    def __init__(self, size: str = 'small', *, mixed: bool = False) -> None:
+        super().__init__()
+        self.size = size
+        self.mixed = mixed
+        inputs = 2 * _PIXELS + 3 * _PIXELS + 1 + 2 * CANDIDATES + 3
+        channels = SIZES[size].channels[0]
+        self.context = UNet(inputs, SIZES[size])
+        # Scores of pixels, damping, correction, spread, wrong; embeddings are kept apart.
+        self.head = nn.Linear(channels, CANDIDATES * _PIXELS + CANDIDATES + 3 * _PIXELS)
+        self.query = nn.Linear(channels, _KEY * _PIXELS)
+        self.key = nn.Linear(channels, 3 * _KEY)
+        self.color_embedding = nn.Linear(3, _KEY, bias=False)
+        self.distance_weight = nn.Parameter(torch.tensor(1.0))
+        for layer in (self.head, self.query, self.key):
+            nn.init.normal_(layer.weight, std=0.01)
+            nn.init.zeros_(layer.bias)
+        nn.init.normal_(self.color_embedding.weight, std=3.0)
+
+    def forward(self, depth_m: Tensor, color: Tensor) -> Prediction:
+        """Return scores of candidates, and what is needed to make depth of them.
+
+        Args:
+            depth_m: (B, 1, H, W) metres; what is not positive and finite is a hole. H and W are
+                multiples of 32.
+            color: (B, 3, H, W), 0 to 1; all zeros where there is none.
+        """
+        with torch.no_grad():
+            measured = (depth_m > 0) & (depth_m < 1e3)
+            inverse = to_cells(torch.where(measured, 1 / depth_m.clamp_min(1e-3), 0.0))
+            candidates, reference = find_candidates(inverse)
+            colors = to_cells(color)
+            features = self._features(inverse, candidates, reference, colors)
+        with torch.autocast(depth_m.device.type, torch.bfloat16, enabled=self.mixed):
+            context = self.context(features)
+        return self._predict(candidates, colors, to_rows(context.float()))
+
+    def _features(
+        self, inverse: Tensor, candidates: Candidates, reference: Tensor, colors: Tensor
+    ) -> Tensor:
+        measured = (inverse > 0).float()
+        scale = reference.clamp_min(1e-3)
+
+        def relative(value: Tensor) -> Tensor:
+            # Differences to a local reference: absolute depth would lose slopes to rounding.
+            return torch.asinh(20 * (value / scale - 1).clamp(-1, 4)) / 3
+
+        there = candidates.there.float()
+        has_color = (colors.amax((1, 2, 3), keepdim=True) > 0).float()
+        slopes = torch.stack(
+            [candidates.surfaces.slope_x[:, 0], candidates.surfaces.slope_y[:, 0]], 1
+        )
+        return torch.cat(
+            [
+                relative(inverse) * measured,
+                measured,
+                (colors - 0.5) * has_color,
+                has_color.expand(-1, -1, *colors.shape[-2:]),
+                relative(candidates.surfaces.inverse) * there,
+                torch.where(candidates.there, 1 / (1 + 0.2 * candidates.distance), 0.0),
+                torch.asinh(200 * slopes / scale).clamp(-3, 3) / 3,
+                torch.log(scale) / 2,
+            ],
+            1,
+        )
+
+    def _predict(self, candidates: Candidates, colors: Tensor, context: Tensor) -> Prediction:
+        score, damping, correction, log_spread, wrong = self.head(context).split(
+            [CANDIDATES * _PIXELS, CANDIDATES, _PIXELS, _PIXELS, _PIXELS], 1
+        )
+        pixels = to_rows(colors).reshape(-1, 3, _PIXELS).transpose(1, 2)
+        own = self.color_embedding(pixels)  # (M, 16, E)
+        mean = own.mean(1)
+        near, far, main = (mean + part for part in self.key(context).chunk(3, 1))
+        batch, _, height, width = candidates.source.shape
+        image = main.reshape(batch, height, width, _KEY).permute(0, 3, 1, 2)
+        looked = gather_cells(image, candidates.source[:, 2:]).reshape(-1, len(DIRECTIONS), _KEY)
+        distance, there = to_rows(candidates.distance), to_rows(candidates.there)
+        bias = -self.distance_weight * torch.log(0.5 + distance)
+        x, y = _pixel_places(candidates.source)
+        place = [to_rows(value.expand(batch, -1, height, width)) for value in (x, y)]
+        return Prediction(
+            score.reshape(-1, _PIXELS, CANDIDATES),
+            own + self.query(context).reshape(-1, _PIXELS, _KEY),
+            torch.cat([near[:, None], far[:, None], looked], 1),
+            torch.where(there, bias, -1e4),
+            Surfaces(*(to_rows(value) for value in candidates.surfaces)),
+            torch.sigmoid(2 + damping),
+            0.2 * torch.tanh(correction),
+            (log_spread - 4).clamp(-7, 0.5),
+            wrong - 3,
+            (place[0], place[1]),
+        )
+
+
+class Estimate(NamedTuple):
+    """Depth (B, 1, H, W) everywhere, its standard deviation, and doubts in measurements.
+
+    Attributes:
+        depth_m: Metres; NaN where the image has no measurement at all.
+        stddev_m: Metres.
+        wrong: Probability that a measured pixel is wrong, 0 at holes.
+    """
+
+    depth_m: Tensor
+    stddev_m: Tensor
+    wrong: Tensor
+
+
+def decide(prediction: Prediction, depth_m: Tensor) -> Estimate:
+    """Take the best candidate of every hole and of every measurement that is probably wrong.
+
+    Args:
+        prediction: Of a network.
+        depth_m: (B, 1, H, W) what it was given.
+    """
+    measured = (depth_m > 0) & (depth_m < 1e3)
+    best = prediction.logits().argmax(2, keepdim=True)
+
+    def image(rows: Tensor) -> Tensor:
+        return from_rows(rows, *depth_m.shape[2:])
+
+    chosen_m = 1 / image(prediction.inverse().gather(2, best)[..., 0])
+    wrong = image(torch.sigmoid(prediction.wrong)) * measured
+    kept = measured & (wrong < 0.5)
+    base_m = torch.where(kept, depth_m, chosen_m)
+    result_m = base_m * torch.exp(image(prediction.correction))
+    # The spread is that of a Laplace distribution; its standard deviation is sqrt(2) greater.
+    stddev_m = 2**0.5 * result_m * torch.exp(image(prediction.log_spread))
+    any_there = measured.flatten(1).any(1)[:, None, None, None]
+    nothing = torch.full_like(result_m, torch.nan)
+    return Estimate(
+        torch.where(any_there, result_m, nothing), torch.where(any_there, stddev_m, nothing), wrong
+    )
+
+
+class Deployed(nn.Module):
+    """The network as it is exported: one image of any size, padded inside.
+
+    Args:
+        network: What it runs.
+    """
+
+    def __init__(self, network: DepthChooser) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, depth_m: Tensor, color: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return depth and standard deviation in metres, and doubts, (H, W) each.
+
+        Args:
+            depth_m: (H, W) float32 metres, NaN where there is no return.
+            color: (H, W, 3) uint8 RGB registered to the depth; all zeros where there is none.
+        """
+        height, width = depth_m.shape
+        pad = (0, (-width) % STRIDE_PX, 0, (-height) % STRIDE_PX)
+        known = torch.where(torch.isfinite(depth_m) & (depth_m > 0), depth_m, 0.0)
+        image = functional.pad(known[None, None], pad)
+        picture = functional.pad(color.permute(2, 0, 1)[None].float() / 255, pad)
+        estimate = decide(self.network(image, picture), image)
+        cut = [value[0, 0, :height, :width] for value in estimate]
+        return cut[0], cut[1], cut[2]

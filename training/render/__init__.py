@@ -1,0 +1,101 @@
+"""An endless, seeded world of rooms and cluttered tables, rendered in PyTorch on CPU or GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from .cameras import Cameras, gather, hand_held_path, sample_view
+from .render import Renderer, Rendering
+from .scenes import rng_of, sample_scene
+from .solids import World
+
+__all__ = [
+    'Cameras',
+    'Renderer',
+    'Rendering',
+    'World',
+    'sample_batch',
+    'stream',
+]
+
+
+def sample_batch(
+    seed: int,
+    indices: Sequence[int],
+    *,
+    height: int = 480,
+    width: int = 640,
+    views: int = 1,
+    frames: int = 1,
+    rate_hz: float = 30.0,
+    device: torch.device | str = 'cpu',
+) -> tuple[World, Cameras]:
+    """Return scenes, and cameras in them, ready to render.
+
+    Args:
+        seed: Of everything.
+        indices: Which scenes.
+        height: Rows of the pictures, pixels.
+        width: Columns; focal lengths are scaled to it.
+        views: Independent cameras in each scene.
+        frames: Frames of a hand-held motion that starts at each camera.
+        rate_hz: Frames a second of that motion.
+        device: Where the tensors go.
+
+    Returns:
+        The world, and len(indices) * views * frames cameras; frames vary fastest, then views.
+    """
+    scenes, seen, owner = [], [], []
+    for number, index in enumerate(indices):
+        scene = sample_scene(seed, index)
+        scenes.append(scene)
+        for view in range(views):
+            rng = rng_of(seed, index, 1 + view)
+            path = hand_held_path(rng, sample_view(rng, scene, height, width), frames, rate_hz)
+            seen += path
+            owner += [number] * frames
+    cameras = gather(seen, owner, height, width)
+    return World.from_scenes(scenes, device), cameras.to(device)
+
+
+def stream(
+    seed: int,
+    *,
+    batch: int,
+    shard: int = 0,
+    shards: int = 1,
+    start: int = 0,
+    renderer: Renderer | None = None,
+    height: int = 480,
+    width: int = 640,
+    views: int = 1,
+    frames: int = 1,
+    device: torch.device | str = 'cpu',
+) -> Iterator[Rendering]:
+    """Yield batches without end; shard k of n renders the scenes k, k + n, k + 2 n, ...
+
+    Args:
+        seed: Of everything.
+        batch: Scenes of each batch.
+        shard: Which of the workers this one is.
+        shards: How many workers there are.
+        start: Number of batches to skip, to go on where a run was stopped.
+        renderer: A plain one unless given.
+        height: Rows, pixels.
+        width: Columns, pixels.
+        views: Cameras in each scene.
+        frames: Frames from each camera.
+        device: Where to render.
+    """
+    renderer = renderer or Renderer()
+    number = start
+    while True:
+        first = number * batch
+        indices = [(first + i) * shards + shard for i in range(batch)]
+        world, cameras = sample_batch(
+            seed, indices, height=height, width=width, views=views, frames=frames, device=device
+        )
+        yield renderer(world, cameras)
+        number += 1

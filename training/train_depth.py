@@ -1,0 +1,409 @@
+"""Train the depth network on rendered scenes; see `training.examples` for how these are made.
+
+    python -m training.examples data/rooms --frames 4000
+    python -m training.train_depth data/rooms runs/small --steps 8000
+
+Ctrl-C saves a checkpoint; the same command goes on from it, with the very samples that would have
+followed. On several GPUs or machines: torchrun --nproc-per-node 8 -m training.train_depth ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+import math
+from pathlib import Path
+import signal
+import subprocess
+import time
+from types import FrameType
+from typing import Any, Literal
+
+from lightning_fabric import Fabric
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+import torch
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader, Subset
+from torch.utils.tensorboard import SummaryWriter
+import tyro
+
+from .augment import Augmentation, Sample, Samples
+from .examples import Shards
+from .networks import DepthChooser, Prediction, decide, to_cells, to_rows
+from .pictures import sheet
+from .real import RealFrames, score
+
+CHECKPOINT = 'checkpoint.pt'
+
+
+@dataclass
+class Settings:
+    """Train the depth network."""
+
+    data: tyro.conf.Positional[Path]
+    """Folder of shards, written by `python -m training.examples`."""
+    run: tyro.conf.Positional[Path]
+    """Folder for checkpoints and TensorBoard; a run found there is continued."""
+    size: Literal['nano', 'small', 'base'] = 'small'
+    """Of the network."""
+    steps: int = 8000
+    """Steps of the optimiser."""
+    batch: int = 8
+    """Samples of a step, on all devices together."""
+    height: int = 288
+    """Rows of a sample, a multiple of 32, px."""
+    width: int = 384
+    """Columns of a sample, a multiple of 32, px."""
+    learning_rate: float = 1.5e-3
+    """At its greatest; it rises over the first 3 % of the steps and falls as a cosine."""
+    seed: int = 0
+    """Of weights and samples."""
+    held_out: int = 50
+    """Frames at the end of the shards that are not trained on but validated on."""
+    pixels: int = 6000
+    """Of each sample's holes and wrong measurements, how many the loss looks at."""
+    real: tuple[Path, ...] = ()
+    """Folders of real recordings that are validated on, never trained on."""
+    validate_every: int = 1000
+    """Steps between validations."""
+    save_every_s: float = 300.0
+    """Seconds between checkpoints."""
+    minutes: float = 0.0
+    """Stop after so long, as if by Ctrl-C; 0 does not."""
+    workers: int = 0
+    """Processes that load samples; 0 loads them in this one."""
+    devices: int = 1
+    """GPUs, or processes on the CPU, on this machine."""
+    nodes: int = 1
+    """Machines, under torchrun."""
+    accelerator: str = 'auto'
+    """cuda, cpu or auto."""
+    mixed: bool = True
+    """Compute in bfloat16 where that is precise enough: faster on GPUs and on CPUs with AMX."""
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+
+# ---------------------------------------------------------------------------------------- losses
+
+
+WRONG_SHARE = 0.04
+"""A measurement is wrong if it misses by more than this share of the depth ..."""
+WRONG_M = 0.02
+"""... and this much, metres."""
+
+
+def cost(depth_m: Tensor, truth_m: Tensor) -> Tensor:
+    """Error relative to depth, somewhat robust; 1 is a metre at a metre."""
+    error = (depth_m - truth_m).abs() / (0.25 + 0.75 * truth_m)
+    return error.clamp_max(1) + 0.1 * (error - 1).clamp_min(0)
+
+
+def losses(prediction: Prediction, sample: Sample, pixels: int) -> dict[str, Tensor]:
+    """Return the parts of the loss, each a mean over the images of the batch.
+
+    *choice* is the expected cost of a candidate drawn by its score, so the network learns to
+    prefer what is least wrong on average; *best* is the cross-entropy to the best candidate;
+    *depth* is the cost of the candidate chosen, corrected; *spread* the likelihood of its error
+    under a Laplace distribution; *observed* the cost of corrected measurements; *wrong* the
+    cross-entropy of judging measurements.
+
+    Args:
+        prediction: For all cells of the batch.
+        sample: A batch.
+        pixels: How many holes and wrong measurements of each image count.
+    """
+    measured_m, truth_m, draw = (
+        to_rows(to_cells(value)) for value in (sample.depth_m, sample.truth_m, sample.draw)
+    )
+    batch = sample.depth_m.shape[0]
+    known, measured = truth_m > 0, measured_m > 0
+    error_m = (measured_m - truth_m).abs()
+    wrong = measured & (error_m > WRONG_SHARE * truth_m) & (error_m > WRONG_M)
+    right = measured & known & ~wrong
+    there = (prediction.bias > -1e3).any(1, keepdim=True)
+
+    def chosen(where: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Indices of about `pixels` pixels of each image, and weights that make image means."""
+        count = where.reshape(batch, -1).sum(1)
+        share = (pixels / count.clamp_min(1)).repeat_interleave(len(where) // batch)[:, None]
+        cell, pixel = (where & (draw < share)).nonzero(as_tuple=True)
+        image = cell // (len(where) // batch)
+        weight = 1 / torch.bincount(image, minlength=batch).clamp_min(1)[image] / batch
+        return cell, pixel, weight
+
+    cell, pixel, weight = chosen(known & there & (~measured | wrong))
+    part = prediction.at(cell, pixel)
+    want_m = truth_m[cell, pixel]
+    logits, offered_m = part.logits()[:, 0], 1 / part.inverse()[:, 0]
+    offered = part.bias > -1e3
+    costs = torch.where(offered, cost(offered_m, want_m[:, None]), 2.0)
+    probability = logits.softmax(1)
+    least = costs.detach().amin(1, keepdim=True)
+    target = torch.softmax((least - costs.detach()) / 0.02, 1)
+    best = -(target * logits.log_softmax(1)).sum(1)
+    taken_m = offered_m.gather(1, logits.argmax(1, keepdim=True))[:, 0]
+    result_m = taken_m * torch.exp(part.correction[:, 0])
+    share = ((result_m.detach() - want_m).abs() / result_m.detach()).clamp(1e-4, 2)
+    spread = share * torch.exp(-part.log_spread[:, 0]) + part.log_spread[:, 0]
+
+    row, column, right_weight = chosen(right)
+    kept_m = measured_m[row, column] * torch.exp(prediction.correction[row, column])
+    kept_share = ((kept_m.detach() - truth_m[row, column]).abs() / kept_m.detach()).clamp(1e-4, 2)
+    kept_spread = prediction.log_spread[row, column]
+    judged = measured & known
+    judgement = torch.nn.functional.binary_cross_entropy_with_logits(
+        prediction.wrong, wrong.float(), reduction='none'
+    )
+    judgement = (judgement * judged).reshape(batch, -1).sum(1)
+    judgement = judgement / judged.reshape(batch, -1).sum(1).clamp_min(1)
+    return {
+        'choice': ((probability * costs).sum(1) * weight).sum(),
+        'best': (best * weight).sum(),
+        'depth': (cost(result_m, want_m) * weight).sum(),
+        'spread': (spread * weight).sum(),
+        'observed': (cost(kept_m, truth_m[row, column]) * right_weight).sum(),
+        'observed_spread': (
+            (kept_share * torch.exp(-kept_spread) + kept_spread) * right_weight
+        ).sum(),
+        'wrong': judgement.mean(),
+        'least': (least[:, 0] * weight).sum().detach(),
+    }
+
+
+WEIGHTS = {
+    'choice': 4.0,
+    'best': 0.1,
+    'depth': 4.0,
+    'spread': 0.05,
+    'observed': 4.0,
+    'observed_spread': 0.05,
+    'wrong': 1.0,
+}
+"""Of the losses in their sum; *least*, what the best candidate costs, is only looked at."""
+
+
+# -------------------------------------------------------------------------------------- training
+
+
+def learning_rate(step: int, settings: Settings) -> float:
+    """Return the learning rate of a step."""
+    rising = max(1, settings.steps * 3 // 100)
+    if step < rising:
+        return settings.learning_rate * (step + 1) / rising
+    share = (step - rising) / max(1, settings.steps - rising)
+    return settings.learning_rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(share, 1))))
+
+
+def commit() -> str:
+    """Return the commit of the code, marked if files differ from it."""
+    command = ['git', 'describe', '--always', '--dirty', '--abbrev=12', '--exclude=*']
+    found = subprocess.run(
+        command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+    )
+    return found.stdout.strip() or 'unknown'
+
+
+class Stop:
+    """Notices Ctrl-C, so that a step is finished and saved; a second one stops at once."""
+
+    def __init__(self) -> None:
+        self.wanted = False
+        signal.signal(signal.SIGINT, self._notice)
+
+    def _notice(self, number: int, frame: FrameType | None) -> None:
+        if self.wanted:
+            raise KeyboardInterrupt
+        self.wanted = True
+        print('Stopping after this step ...', flush=True)
+
+
+@torch.no_grad()
+def validate(network: torch.nn.Module, batches: Iterator[Sample], pixels: int) -> dict[str, float]:
+    """Return mean losses, and errors at holes closer than 4 m: mm, and share within 5 %."""
+    network.eval()
+    sums: dict[str, float] = {}
+    error_m, within, count, number = 0.0, 0.0, 0, 0
+    for sample in batches:
+        prediction = network(sample.depth_m, sample.color)
+        for name, value in losses(prediction, sample, pixels).items():
+            sums[name] = sums.get(name, 0.0) + float(value)
+        found_m = decide(prediction, sample.depth_m).depth_m
+        hole = (sample.depth_m <= 0) & (sample.truth_m > 0) & (sample.truth_m < 4)
+        missed_m = (found_m - sample.truth_m).abs()[hole & found_m.isfinite()]
+        truth_m = sample.truth_m[hole & found_m.isfinite()]
+        error_m += float(missed_m.sum())
+        within += float((missed_m < 0.05 * truth_m).sum())
+        count += len(missed_m)
+        number += 1
+    network.train()
+    result = {name: value / max(number, 1) for name, value in sums.items()}
+    return result | {
+        'hole_mae_mm': 1e3 * error_m / max(count, 1),
+        'within': within / max(count, 1),
+    }
+
+
+def train(settings: Settings) -> Path:
+    """Train, and return the path of the last checkpoint."""
+    # Not Fabric's mixed precision: it would round depth itself to bfloat16.
+    fabric = Fabric(
+        accelerator=settings.accelerator,
+        devices=settings.devices,
+        num_nodes=settings.nodes,
+        strategy='ddp' if settings.devices * settings.nodes > 1 else 'auto',
+    )
+    fabric.launch()
+    torch.manual_seed(settings.seed)
+    raw_network = DepthChooser(settings.size, mixed=settings.mixed)
+    raw_optimizer = torch.optim.AdamW(
+        raw_network.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=0.01
+    )
+    average = AveragedModel(raw_network, multi_avg_fn=get_ema_multi_avg_fn(0.998))
+    path = settings.run / CHECKPOINT
+    start, watched = 0, 0.0
+    if path.exists():
+        state = torch.load(path, map_location='cpu', weights_only=True)
+        _check_same(state['settings'], settings, path)
+        raw_network.load_state_dict(state['network'])
+        raw_optimizer.load_state_dict(state['optimizer'])
+        average.load_state_dict(state['average'])
+        start, watched = state['step'], state['seconds']
+        fabric.print(f'{path}: going on at step {start}.')
+    raw_network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network, optimizer = fabric.setup(raw_network, raw_optimizer)
+    average = average.to(fabric.device)
+
+    shards = Shards(settings.data)
+    used = range(max(1, len(shards) - settings.held_out))
+    held_out = range(used.stop % len(shards), len(shards))
+    size = (settings.height, settings.width)
+    if settings.batch % fabric.world_size:
+        raise SystemExit(f'--batch {settings.batch} does not divide by {fabric.world_size}.')
+    local = settings.batch // fabric.world_size
+    samples = Samples(
+        shards, settings.seed, size, settings.augmentation, used, settings.steps * settings.batch
+    )
+    # Step s sees the samples s * batch ..., of which every process takes its part.
+    mine = [
+        number
+        for step in range(start, settings.steps)
+        for number in range(
+            step * settings.batch + fabric.global_rank * local,
+            step * settings.batch + (fabric.global_rank + 1) * local,
+        )
+    ]
+    loader = fabric.setup_dataloaders(
+        DataLoader(Subset(samples, mine), local, num_workers=settings.workers),
+        use_distributed_sampler=False,
+    )
+    checked = DataLoader(
+        Samples(shards, settings.seed + 1, size, settings.augmentation, held_out, 48), 8
+    )
+    real = [RealFrames(folder) for folder in settings.real]
+    writer = SummaryWriter(str(settings.run), purge_step=start) if fabric.is_global_zero else None
+    stop = Stop()
+    began = saved = time.monotonic()
+
+    def save(step: int) -> None:
+        fabric.save(
+            path,
+            {
+                'network': raw_network.state_dict(),
+                'optimizer': raw_optimizer.state_dict(),
+                'average': average.state_dict(),
+                'step': step,
+                'seconds': watched + time.monotonic() - began,
+                'settings': plain(asdict(settings)),
+                'commit': commit(),
+            },
+        )
+
+    def look(step: int) -> None:
+        if writer is None:
+            return
+        batches = (Sample(*(value.to(fabric.device) for value in sample)) for sample in checked)
+        figures = validate(average, batches, settings.pixels)
+        for name, value in figures.items():
+            writer.add_scalar(f'validation/{name}', value, step)
+        line = f'step {step}: synthetic holes {figures["hole_mae_mm"]:.1f} mm'
+        average.eval()
+        for frames in real:
+            scores = score(average.module, frames, fabric.device)
+            for name, value in scores.items():
+                writer.add_scalar(f'real/{frames.name}/{name}', value, step)
+            line += f', {frames.name} {scores["hole_mae_mm"]:.1f} mm {scores["within"]:.3f}'
+        average.train()
+        shown = next(iter(checked))
+        with torch.no_grad():
+            prediction = average(*(v.to(fabric.device) for v in (shown.depth_m, shown.color)))
+        estimate = decide(prediction, shown.depth_m.to(fabric.device))
+        writer.add_image('validation', sheet(shown, estimate), step, dataformats='HWC')
+        writer.flush()
+        fabric.print(line, flush=True)
+
+    progress = Progress(
+        TextColumn('Training'), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+        TextColumn('{task.fields[loss]}'), disable=not fabric.is_global_zero,
+    )  # fmt: skip
+    step = start
+    with progress:
+        task = progress.add_task('', total=settings.steps, completed=start, loss='')
+        for step, batch in enumerate(loader, start + 1):
+            for group in raw_optimizer.param_groups:
+                group['lr'] = learning_rate(step - 1, settings)
+            sample = Sample(*batch)
+            prediction = network(sample.depth_m, sample.color)
+            parts = losses(prediction, sample, settings.pixels)
+            loss = sum(weight * parts[name] for name, weight in WEIGHTS.items())
+            fabric.backward(loss)
+            fabric.clip_gradients(network, optimizer, max_norm=1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            average.update_parameters(raw_network)
+            if step % 20 == 0 or step == start + 1:
+                figures = fabric.all_reduce({k: v.detach() for k, v in parts.items()})
+                if writer is not None:
+                    for name, value in figures.items():
+                        writer.add_scalar(f'training/{name}', float(value), step)
+                progress.update(task, loss=f'depth {float(figures["depth"]):.4f}')
+            progress.update(task, completed=step)
+            late = settings.minutes and time.monotonic() - began > 60 * settings.minutes
+            if stop.wanted or late:
+                break
+            if step % settings.validate_every == 0:
+                look(step)
+            if time.monotonic() - saved > settings.save_every_s:
+                save(step)
+                saved = time.monotonic()
+    save(step)
+    look(step)
+    fabric.print(f'{path}: step {step} of {settings.steps}.')
+    return path
+
+
+def plain(value: Any) -> Any:
+    """Return settings as what a checkpoint may hold without pickled classes."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+_MAY_DIFFER = (
+    'run', 'real', 'minutes', 'workers', 'devices', 'nodes', 'accelerator', 'data',
+    'validate_every', 'save_every_s',
+)  # fmt: skip
+
+
+def _check_same(before: dict[str, Any], settings: Settings, path: Path) -> None:
+    now = plain(asdict(settings))
+    changed = [k for k in now if k not in _MAY_DIFFER and now[k] != before.get(k)]
+    if changed:
+        told = ', '.join(f'{k} was {before.get(k)} and is {now[k]}' for k in changed)
+        raise SystemExit(f'{path} is of a run with other settings: {told}. Give another folder.')
+
+
+if __name__ == '__main__':
+    train(tyro.cli(Settings, description=__doc__))
