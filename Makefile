@@ -40,5 +40,5 @@ $(VENV)/installed-train: $(VENV)/installed
 	@touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed
-	$(PIP) install --quiet --editable '.[dev]'
+	$(PIP) install --quiet --editable '.[dev,train]'
 	@touch $@

@@ -64,7 +64,14 @@ setup(
         # evo is GPL-3.0: it is run as a process of its own, never imported.
         'downstream': ['evo>=1.30', 'open3d-cpu>=0.18'],
         'realsense': ['pyrealsense2>=2.54'],
-        'train': ['torch==2.13.0'],
+        'train': [
+            'h5py>=3',
+            'lightning-fabric>=2.4',
+            'onnx>=1.16',
+            'onnxscript>=0.5',
+            'tensorboard>=2.14',
+            'torch==2.13.0',
+        ],
         'test': test,
         'dev': [*test, 'mypy>=1.11', 'pre-commit>=3', 'ruff>=0.6', 'types-PyYAML'],
     },

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -38,8 +39,12 @@ class Sample(NamedTuple):
 class Augmentation:
     """How often and how much samples are changed."""
 
-    punched_share: float = 0.5
-    """Samples into which the holes of another frame are cut."""
+    exact_share: float = 0.25
+    """Samples measured by no sensor model but with a little noise: other sensors than ours."""
+    punched_share: float = 0.8
+    """Samples into which the holes of other frames, and blots, are cut."""
+    widened_share: float = 0.4
+    """Samples whose holes grow by a few pixels, over the ragged edges of measurements."""
     colorless_share: float = 0.4
     """Samples without colour."""
     grey_share: float = 0.1
@@ -88,9 +93,19 @@ class Samples(Dataset[Sample]):
         color, truth_m, raw_m = self._crop(rng)
         light = color.float() / 255
         if (a := self.augmentation) is not None:
+            if rng.random() < a.exact_share:
+                noise = rng.uniform(0, 0.003) * rng.standard_normal(truth_m.shape, np.float32)
+                raw_m = truth_m * (1 + torch.from_numpy(noise.astype(np.float32)))
+            if rng.random() < a.widened_share:
+                raw_m = widened(raw_m, int(rng.integers(1, 4)))
             if rng.random() < a.punched_share:
-                _, _, other_m = self._crop(rng)
-                raw_m = punched(raw_m, other_m, rng)
+                hole = blots(raw_m.shape, rng)
+                for _ in range(int(rng.integers(1, 3))):
+                    hole |= hole_pattern(self._crop(rng)[2], rng)
+                # Where a measurement was cut out it is the truth, its sensor's edges included.
+                cut = hole & raw_m.isfinite()
+                truth_m = torch.where(cut, raw_m, truth_m)
+                raw_m = raw_m.masked_fill(cut, torch.nan)
             light = recolored(light, a, rng)
         draw = torch.from_numpy(rng.random(truth_m.shape, np.float32))
         return Sample(raw_m.nan_to_num(0.0), light, truth_m.nan_to_num(0.0), draw)
@@ -105,16 +120,41 @@ class Samples(Dataset[Sample]):
         return self.shards.crop(index, measurement, top, left, height, width)
 
 
-def punched(depth_m: Tensor, other_m: Tensor, rng: np.random.Generator) -> Tensor:
-    """Cut the holes of another image into one, as the evaluation does: opened and flipped."""
-    hole = other_m.isnan().float()[None]
+def hole_pattern(depth_m: Tensor, rng: np.random.Generator) -> Tensor:
+    """Return the holes of an image as the evaluation punches them, opened and flipped.
+
+    Args:
+        depth_m: (1, H, W), NaN at holes.
+        rng: Draws the flips.
+
+    Returns:
+        (1, H, W) bool; nothing of an image that is mostly hole.
+    """
+    hole = depth_m.isnan().float()[None]
     kept = -functional.max_pool2d(-hole, 3, 1, 1)
     opened = functional.max_pool2d(kept, 3, 1, 1)[0] > 0
     flips = [axis for axis in (1, 2) if rng.random() < 0.5]
-    # An image that is mostly hole would leave nothing to learn from.
-    if float(opened.float().mean()) > 0.6:
-        return depth_m
-    return depth_m.masked_fill(opened.flip(flips), torch.nan)
+    return opened.flip(flips) & bool(opened.float().mean() < 0.5)
+
+
+def blots(shape: torch.Size, rng: np.random.Generator) -> Tensor:
+    """Return a few ellipses and bars, (1, H, W) bool."""
+    image = np.zeros(shape[1:], np.uint8)
+    height, width = image.shape
+    for _ in range(int(rng.integers(0, 6))):
+        center = (int(rng.integers(width)), int(rng.integers(height)))
+        # Many small ones, few large ones.
+        axes = np.exp(rng.uniform(np.log(2), np.log(60), 2)).astype(int)
+        cv2.ellipse(
+            image, center, (int(axes[0]), int(axes[1])), rng.uniform(0, 180), 0, 360, 1, -1
+        )
+    return torch.from_numpy(image)[None] > 0
+
+
+def widened(depth_m: Tensor, by_px: int) -> Tensor:
+    """Return depth whose holes have grown by some pixels."""
+    hole = functional.max_pool2d(depth_m.isnan().float()[None], 2 * by_px + 1, 1, by_px)[0]
+    return depth_m.masked_fill(hole > 0, torch.nan)
 
 
 def recolored(color: Tensor, augmentation: Augmentation, rng: np.random.Generator) -> Tensor:

@@ -176,7 +176,7 @@ class Shards:
         shard = int(np.searchsorted(self._starts, index, 'right')) - 1
         arrays, row = self._arrays[shard], index - self._starts[shard]
         window = np.s_[top : top + height, left : left + width]
-        color = torch.from_numpy(np.array(arrays['color'][row][(slice(None), *window)]))
+        color = torch.from_numpy(np.array(arrays['color'][row][..., window[0], window[1]]))
         truth = arrays['truth'][row][0][window].astype(np.float32) * np.float32(TRUTH_UNIT_M)
         raw = arrays['raw'][row][measurement][window].astype(np.float32) * np.float32(RAW_UNIT_M)
         for depth_m in (truth, raw):

@@ -35,6 +35,8 @@ _SAME_SURFACE = 0.03
 """Relative difference of inverse depth within a cell that one surface may have."""
 _MAX_CONTINUATION = 1.6
 """A continued plane leaves its source's inverse depth by this factor at most."""
+_FARTHEST_APART = 0.5
+"""Difference of the logarithms of two depths beyond which one is as bad as another."""
 _LEAST_SUPPORT = 3
 """Measured pixels of a cell that make it a source for other cells."""
 _KEY = 8
@@ -81,8 +83,8 @@ class Prediction(NamedTuple):
 
     Attributes:
         score: (M, 16, K) what context alone says.
-        query: (M, 16, E) embeddings of pixels.
-        key: (M, K, E) embeddings of the candidates' sources.
+        query: (M, 16, E) embeddings of pixels: of how they look, and where they are.
+        key: (M, K, E) embeddings of the candidates' sources, the same way.
         bias: (M, K) what is the same for all pixels of a cell; very low where there is none.
         planes: The candidates' surfaces, (M, K) each.
         damping: (M, K) share of its slope that a surface goes on with.
@@ -104,36 +106,72 @@ class Prediction(NamedTuple):
     place: tuple[Tensor, Tensor]
 
     def logits(self) -> Tensor:
-        """Return the candidates' scores, (M, 16, K)."""
-        # |q - k|^2 without |q|^2, which all candidates share.
-        own = self.bias - (self.key * self.key).sum(2)
-        likeness = 2 * self.query @ self.key.transpose(1, 2)
-        return self.score + likeness + own[:, None]
+        """Return the candidates' scores, (M, 16, K): their softmax says which one is right."""
+        ones = torch.ones_like(self.query[..., :1])
+        return self.score + torch.cat([self.query, ones], 2) @ torch.cat(
+            [self.key, self.bias[..., None]], 2
+        ).transpose(1, 2)
+
+    def choice(self) -> Tensor:
+        """Return the candidate that is expected to miss by least, (M, 16) int64.
+
+        That is the median of the candidates, each weighing as much as it is likely right: a
+        lonely surface, even the likeliest, yields to several that agree.
+        """
+        planes = [value[:, None] for value in (*self.planes, self.damping)]
+        at_center = self._continued(planes, [place.mean(1)[:, None, None] for place in self.place])
+        log = torch.log(at_center[:, 0])
+        apart = (log[:, :, None] - log[:, None]).abs().clamp_max(_FARTHEST_APART)
+        expected = self.logits().softmax(2) @ apart
+        return torch.where((self.bias > -1e3)[:, None], expected, 1e3).argmin(2)
 
     def inverse(self) -> Tensor:
         """Return what each candidate says, continued to each pixel, (M, 16, K) 1/m."""
-        x, y = (place[:, :, None] for place in self.place)
-        start, at_x, at_y, slope_x, slope_y = (value[:, None] for value in self.planes)
-        slope = self.damping[:, None]
-        inverse = start + slope * (slope_x * (x - at_x) + slope_y * (y - at_y))
+        planes = [value[:, None] for value in (*self.planes, self.damping)]
+        return self._continued(planes, [place[:, :, None] for place in self.place])
+
+    def chosen_inverse(self, choice: Tensor) -> Tensor:
+        """Return what one candidate for each pixel says, (M, 16) 1/m.
+
+        Args:
+            choice: (M, 16) int64, its number.
+        """
+        planes = [value.gather(1, choice)[..., None] for value in (*self.planes, self.damping)]
+        return self._continued(planes, [place[:, :, None] for place in self.place])[..., 0]
+
+    @staticmethod
+    def _continued(planes: list[Tensor], place: list[Tensor]) -> Tensor:
+        x, y = place
+        start, at_x, at_y, slope_x, slope_y, damping = planes
+        inverse = start + damping * (slope_x * (x - at_x) + slope_y * (y - at_y))
         lowest, highest = start / _MAX_CONTINUATION, start * _MAX_CONTINUATION
         return torch.minimum(torch.maximum(inverse, lowest), highest).clamp_min(1e-3)
 
     def at(self, cell: Tensor, pixel: Tensor) -> Prediction:
         """Return the prediction for single pixels, as cells of one pixel each: (n, 1, K)."""
-        both = [
+        score, query, correction, log_spread, wrong, x, y = (
             value[cell, pixel][:, None]
-            for value in (self.score, self.query, self.correction, self.log_spread, self.wrong)
-        ]
+            for value in (
+                self.score,
+                self.query,
+                self.correction,
+                self.log_spread,
+                self.wrong,
+                *self.place,
+            )
+        )
+        planes = Surfaces(*(value[cell] for value in self.planes))
         return Prediction(
-            both[0],
-            both[1],
+            score,
+            query,
             self.key[cell],
             self.bias[cell],
-            Surfaces(*(value[cell] for value in self.planes)),
+            planes,
             self.damping[cell],
-            *both[2:],
-            (self.place[0][cell, pixel][:, None], self.place[1][cell, pixel][:, None]),
+            correction,
+            log_spread,
+            wrong,
+            (x, y),
         )
 
 
@@ -376,6 +414,7 @@ class DepthChooser(nn.Module):
         self.key = nn.Linear(channels, 3 * _KEY)
         self.color_embedding = nn.Linear(3, _KEY, bias=False)
         self.distance_weight = nn.Parameter(torch.tensor(1.0))
+        self.place_weight = nn.Parameter(torch.tensor(0.25))
         for layer in (self.head, self.query, self.key):
             nn.init.normal_(layer.weight, std=0.01)
             nn.init.zeros_(layer.bias)
@@ -407,7 +446,7 @@ class DepthChooser(nn.Module):
 
         def relative(value: Tensor) -> Tensor:
             # Differences to a local reference: absolute depth would lose slopes to rounding.
-            return torch.asinh(20 * (value / scale - 1).clamp(-1, 4)) / 3
+            return torch.asinh(20 * (value / scale - 1).clamp(-1.0, 4.0)) / 3
 
         there = candidates.there.float()
         has_color = (colors.amax((1, 2, 3), keepdim=True) > 0).float()
@@ -422,7 +461,7 @@ class DepthChooser(nn.Module):
                 has_color.expand(-1, -1, *colors.shape[-2:]),
                 relative(candidates.surfaces.inverse) * there,
                 torch.where(candidates.there, 1 / (1 + 0.2 * candidates.distance), 0.0),
-                torch.asinh(200 * slopes / scale).clamp(-3, 3) / 3,
+                torch.asinh(200 * slopes / scale).clamp(-3.0, 3.0) / 3,
                 torch.log(scale) / 2,
             ],
             1,
@@ -439,22 +478,49 @@ class DepthChooser(nn.Module):
         batch, _, height, width = candidates.source.shape
         image = main.reshape(batch, height, width, _KEY).permute(0, 3, 1, 2)
         looked = gather_cells(image, candidates.source[:, 2:]).reshape(-1, len(DIRECTIONS), _KEY)
-        distance, there = to_rows(candidates.distance), to_rows(candidates.there)
-        bias = -self.distance_weight * torch.log(0.5 + distance)
+        there = to_rows(candidates.there)
         x, y = _pixel_places(candidates.source)
         place = [to_rows(value.expand(batch, -1, height, width)) for value in (x, y)]
+        planes = Surfaces(*(to_rows(value) for value in candidates.surfaces))
+        # From a cell's centre to the sources, and to its pixels.
+        away = [
+            at - value.mean(1, keepdim=True) for at, value in zip(planes[1:3], place, strict=True)
+        ]
+        inner = [value - value.mean(1, keepdim=True) for value in place]
+        near_by, toward = self._nearness(to_rows(candidates.distance), away)
+        query = own + self.query(context).reshape(-1, _PIXELS, _KEY)
+        key = torch.cat([near[:, None], far[:, None], looked], 1)
+        # |q - k|^2 without |q|^2, which all candidates share.
+        bias = near_by - (key * key).sum(2)
         return Prediction(
             score.reshape(-1, _PIXELS, CANDIDATES),
-            own + self.query(context).reshape(-1, _PIXELS, _KEY),
-            torch.cat([near[:, None], far[:, None], looked], 1),
+            torch.cat([2 * query, torch.stack(inner, 2)], 2),
+            torch.cat([key, torch.stack(toward, 2)], 2),
             torch.where(there, bias, -1e4),
-            Surfaces(*(to_rows(value) for value in candidates.surfaces)),
+            planes,
             torch.sigmoid(2 + damping),
-            0.2 * torch.tanh(correction),
-            (log_spread - 4).clamp(-7, 0.5),
+            0.03 * torch.tanh(correction),
+            (log_spread - 4).clamp(-7.0, 0.5),
             wrong - 3,
             (place[0], place[1]),
         )
+
+    def _nearness(self, distance: Tensor, away: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """How much nearer sources count: at the centre of a cell, and its change within, per px.
+
+        Args:
+            distance: (M, K) cells.
+            away: (M, K) columns and rows from a cell's centre to the source's, px.
+        """
+        square = away[0] * away[0] + away[1] * away[1]
+        inside = torch.arange(CANDIDATES, device=square.device) < 2
+        value = -self.distance_weight * torch.log(0.5 + distance)
+        value = torch.where(inside, value - self.place_weight * square, value)
+        # The logarithm's slope; within a cell the square's.
+        slope = torch.where(
+            inside, 2 * self.place_weight, self.distance_weight / square.clamp_min(4.0)
+        )
+        return value, [slope * part for part in away]
 
 
 class Estimate(NamedTuple):
@@ -479,12 +545,12 @@ def decide(prediction: Prediction, depth_m: Tensor) -> Estimate:
         depth_m: (B, 1, H, W) what it was given.
     """
     measured = (depth_m > 0) & (depth_m < 1e3)
-    best = prediction.logits().argmax(2, keepdim=True)
+    best = prediction.choice()
 
     def image(rows: Tensor) -> Tensor:
         return from_rows(rows, *depth_m.shape[2:])
 
-    chosen_m = 1 / image(prediction.inverse().gather(2, best)[..., 0])
+    chosen_m = 1 / image(prediction.chosen_inverse(best))
     wrong = image(torch.sigmoid(prediction.wrong)) * measured
     kept = measured & (wrong < 0.5)
     base_m = torch.where(kept, depth_m, chosen_m)

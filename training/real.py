@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from depth_refiner_ros.evaluation.protocols import cases, open_source
 from depth_refiner_ros.stages.project_points import registered
 
-from .networks import STRIDE_PX, DepthChooser, decide
+from .networks import STRIDE_PX, decide
 
 
 class RealFrames:
@@ -28,7 +28,7 @@ class RealFrames:
         source = open_source(folder)
         self.name = source.name
         scored = [
-            case
+            (case.values, np.where(case.scored & np.isfinite(case.truth_m), case.truth_m, 0))
             for case in cases(source, seed=seed)
             if case.truth_m is not None and case.scored is not None and case.values
         ]
@@ -36,11 +36,10 @@ class RealFrames:
         self.depth_m: list[Tensor] = []
         self.color: list[Tensor] = []
         self.truth_m: list[Tensor] = []
-        for case in scored[::every]:
-            depth, color = case.values['depth'], case.values.get('color')
-            known = np.asarray(case.scored & np.isfinite(case.truth_m))
+        for values, truth_m in scored[::every]:
+            depth, color = values['depth'], values.get('color')
             self.depth_m.append(torch.from_numpy(np.nan_to_num(depth.depth_m)))
-            self.truth_m.append(torch.from_numpy(np.where(known, case.truth_m, np.float32(0))))
+            self.truth_m.append(torch.from_numpy(truth_m.astype(np.float32)))
             light = torch.zeros((3, *depth.depth_m.shape))
             if color is not None and registered(color, depth):
                 light = torch.from_numpy(color.rgb.copy()).permute(2, 0, 1).float() / 255
@@ -49,7 +48,7 @@ class RealFrames:
 
 @torch.no_grad()
 def score(
-    network: DepthChooser, frames: RealFrames, device: torch.device | str = 'cpu'
+    network: nn.Module, frames: RealFrames, device: torch.device | str = 'cpu'
 ) -> dict[str, float]:
     """Return how a network does on real frames.
 

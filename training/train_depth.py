@@ -61,7 +61,7 @@ class Settings:
     """Of weights and samples."""
     held_out: int = 50
     """Frames at the end of the shards that are not trained on but validated on."""
-    pixels: int = 6000
+    pixels: int = 4000
     """Of each sample's holes and wrong measurements, how many the loss looks at."""
     real: tuple[Path, ...] = ()
     """Folders of real recordings that are validated on, never trained on."""
@@ -102,11 +102,10 @@ def cost(depth_m: Tensor, truth_m: Tensor) -> Tensor:
 def losses(prediction: Prediction, sample: Sample, pixels: int) -> dict[str, Tensor]:
     """Return the parts of the loss, each a mean over the images of the batch.
 
-    *choice* is the expected cost of a candidate drawn by its score, so the network learns to
-    prefer what is least wrong on average; *best* is the cross-entropy to the best candidate;
-    *depth* is the cost of the candidate chosen, corrected; *spread* the likelihood of its error
-    under a Laplace distribution; *observed* the cost of corrected measurements; *wrong* the
-    cross-entropy of judging measurements.
+    *best* is the cross-entropy to the best candidate; *choice* the expected cost of a candidate
+    drawn by its probability; *depth* is the cost of the candidate chosen, corrected;
+    *spread* the likelihood of its error under a Laplace distribution; *observed* the cost of
+    corrected measurements; *wrong* the cross-entropy of judging measurements.
 
     Args:
         prediction: For all cells of the batch.
@@ -142,7 +141,7 @@ def losses(prediction: Prediction, sample: Sample, pixels: int) -> dict[str, Ten
     least = costs.detach().amin(1, keepdim=True)
     target = torch.softmax((least - costs.detach()) / 0.02, 1)
     best = -(target * logits.log_softmax(1)).sum(1)
-    taken_m = offered_m.gather(1, logits.argmax(1, keepdim=True))[:, 0]
+    taken_m = 1 / part.chosen_inverse(part.choice())[:, 0]
     result_m = taken_m * torch.exp(part.correction[:, 0])
     share = ((result_m.detach() - want_m).abs() / result_m.detach()).clamp(1e-4, 2)
     spread = share * torch.exp(-part.log_spread[:, 0]) + part.log_spread[:, 0]
@@ -172,9 +171,9 @@ def losses(prediction: Prediction, sample: Sample, pixels: int) -> dict[str, Ten
 
 
 WEIGHTS = {
-    'choice': 4.0,
-    'best': 0.1,
-    'depth': 4.0,
+    'choice': 2.0,
+    'best': 0.3,
+    'depth': 2.0,
     'spread': 0.05,
     'observed': 4.0,
     'observed_spread': 0.05,
@@ -259,7 +258,8 @@ def train(settings: Settings) -> Path:
     raw_optimizer = torch.optim.AdamW(
         raw_network.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=0.01
     )
-    average = AveragedModel(raw_network, multi_avg_fn=get_ema_multi_avg_fn(0.998))
+    smooth: Any = get_ema_multi_avg_fn
+    average = AveragedModel(raw_network, multi_avg_fn=smooth(0.998))
     path = settings.run / CHECKPOINT
     start, watched = 0, 0.0
     if path.exists():
@@ -274,7 +274,10 @@ def train(settings: Settings) -> Path:
     network, optimizer = fabric.setup(raw_network, raw_optimizer)
     average = average.to(fabric.device)
 
-    shards = Shards(settings.data)
+    try:
+        shards = Shards(settings.data)
+    except FileNotFoundError as error:
+        raise SystemExit(str(error)) from None
     used = range(max(1, len(shards) - settings.held_out))
     held_out = range(used.stop % len(shards), len(shards))
     size = (settings.height, settings.width)

@@ -1,0 +1,40 @@
+import numpy as np
+import pytest
+
+torch = pytest.importorskip('torch', reason="training needs torch: pip install '.[train]'")
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Tests run side by side; more threads than cores make each of them slow."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def rooms(tmp_path):
+    """Shards of ten frames: a wall, a box in front of it, and the shadow that it casts."""
+    from training.examples import FIELDS, Examples, _path, encode
+
+    folder = tmp_path / 'rooms'
+    folder.mkdir()
+    generator = torch.Generator().manual_seed(0)
+    truth_m = torch.full((10, 1, 64, 96), 2.0)
+    color = torch.full((10, 3, 64, 96), 60, dtype=torch.uint8)
+    for i in range(10):
+        left = 20 + 4 * i
+        truth_m[i, :, 20:50, left : left + 24] = 1.0
+        color[i, :, 20:50, left : left + 24] = 200
+    raw_m = truth_m + 0.002 * torch.randn(truth_m.shape, generator=generator)
+    both_m = raw_m.repeat(1, 2, 1, 1)
+    for i in range(10):
+        both_m[i, 0, 20:50, 12 + 4 * i : 22 + 4 * i] = torch.nan
+        both_m[i, 1, 20:50, 42 + 4 * i : 54 + 4 * i] = torch.nan
+    examples = Examples(color, truth_m, both_m, torch.full((10,), 525.0))
+    for field, values in encode(examples).items():
+        assert field in FIELDS
+        with _path(folder, 0, field).open('wb') as file:
+            np.save(file, values)
+    return folder
