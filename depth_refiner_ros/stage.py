@@ -207,6 +207,8 @@ class Stage(Protocol):
     """A callable from one value per input to one value per output, with declared parameters.
 
     `parameters` may be replaced between two calls; what is declared `live` then takes effect.
+    A stage that runs models has a `back_end`, what runs them at present, and a `trouble`, why none
+    does; hosts tell both.
     """
 
     Parameters: ClassVar[Any]
@@ -244,6 +246,21 @@ class Pipeline:
             for name, stage_type in self.stage_types.items()
         }
         self.last_s: dict[str, float] = {}
+
+    @property
+    def troubles(self) -> dict[str, str]:
+        """What keeps stages from doing their best, by name: they run, but not as configured."""
+        told = {name: getattr(stage, 'trouble', '') for name, stage in self.stages.items()}
+        return {name: trouble for name, trouble in told.items() if trouble}
+
+    @property
+    def back_ends(self) -> dict[str, str]:
+        """What runs the model of every stage that can have one, by name."""
+        return {
+            name: stage.back_end
+            for name, stage in self.stages.items()
+            if hasattr(stage, 'back_end')
+        }
 
     @property
     def parameters(self) -> Any:

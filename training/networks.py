@@ -78,6 +78,20 @@ class Candidates(NamedTuple):
     distance: Tensor
 
 
+class Fields(NamedTuple):
+    """What a network sees in B images, before it says anything.
+
+    Attributes:
+        candidates: Of all cells.
+        colors: (M, 48) of the pixels of all cells.
+        context: (M, C) features of all cells.
+    """
+
+    candidates: Candidates
+    colors: Tensor
+    context: Tensor
+
+
 class Prediction(NamedTuple):
     """What a network says of M cells, as rows; K candidates, 16 pixels of a cell.
 
@@ -85,7 +99,7 @@ class Prediction(NamedTuple):
         score: (M, 16, K) what context alone says.
         query: (M, 16, E) embeddings of pixels: of how they look, and where they are.
         key: (M, K, E) embeddings of the candidates' sources, the same way.
-        bias: (M, K) what is the same for all pixels of a cell; very low where there is none.
+        there: (M, K) bool, False where there is no such candidate.
         planes: The candidates' surfaces, (M, K) each.
         damping: (M, K) share of its slope that a surface goes on with.
         correction: (M, 16) logarithm of the factor that the chosen depth is multiplied by.
@@ -97,7 +111,7 @@ class Prediction(NamedTuple):
     score: Tensor
     query: Tensor
     key: Tensor
-    bias: Tensor
+    there: Tensor
     planes: Surfaces
     damping: Tensor
     correction: Tensor
@@ -107,10 +121,7 @@ class Prediction(NamedTuple):
 
     def logits(self) -> Tensor:
         """Return the candidates' scores, (M, 16, K): their softmax says which one is right."""
-        ones = torch.ones_like(self.query[..., :1])
-        return self.score + torch.cat([self.query, ones], 2) @ torch.cat(
-            [self.key, self.bias[..., None]], 2
-        ).transpose(1, 2)
+        return self.score + self.query @ self.key.transpose(1, 2)
 
     def choice(self) -> Tensor:
         """Return the candidate that is expected to miss by least, (M, 16) int64.
@@ -120,10 +131,10 @@ class Prediction(NamedTuple):
         """
         planes = [value[:, None] for value in (*self.planes, self.damping)]
         at_center = self._continued(planes, [place.mean(1)[:, None, None] for place in self.place])
-        log = torch.log(at_center[:, 0])
+        # Who is not there is far from everybody.
+        log = torch.log(torch.where(self.there, at_center[:, 0], 1e-6))
         apart = (log[:, :, None] - log[:, None]).abs().clamp_max(_FARTHEST_APART)
-        expected = self.logits().softmax(2) @ apart
-        return torch.where((self.bias > -1e3)[:, None], expected, 1e3).argmin(2)
+        return (self.logits().softmax(2) @ apart).argmin(2)
 
     def inverse(self) -> Tensor:
         """Return what each candidate says, continued to each pixel, (M, 16, K) 1/m."""
@@ -131,13 +142,14 @@ class Prediction(NamedTuple):
         return self._continued(planes, [place[:, :, None] for place in self.place])
 
     def chosen_inverse(self, choice: Tensor) -> Tensor:
-        """Return what one candidate for each pixel says, (M, 16) 1/m.
+        """Return what one candidate for each pixel says, (M, 16) 1/m; NaN where there is none.
 
         Args:
             choice: (M, 16) int64, its number.
         """
         planes = [value.gather(1, choice)[..., None] for value in (*self.planes, self.damping)]
-        return self._continued(planes, [place[:, :, None] for place in self.place])[..., 0]
+        inverse = self._continued(planes, [place[:, :, None] for place in self.place])[..., 0]
+        return torch.where(self.there.any(1, keepdim=True), inverse, torch.nan)
 
     @staticmethod
     def _continued(planes: list[Tensor], place: list[Tensor]) -> Tensor:
@@ -165,7 +177,7 @@ class Prediction(NamedTuple):
             score,
             query,
             self.key[cell],
-            self.bias[cell],
+            self.there[cell],
             planes,
             self.damping[cell],
             correction,
@@ -421,22 +433,25 @@ class DepthChooser(nn.Module):
         nn.init.normal_(self.color_embedding.weight, std=3.0)
 
     def forward(self, depth_m: Tensor, color: Tensor) -> Prediction:
-        """Return scores of candidates, and what is needed to make depth of them.
+        """Return what the network says of all cells; see `look` for the arguments."""
+        fields = self.look(depth_m, color)
+        return self.judge(fields, *self.doubt(fields))
+
+    def look(self, depth_m: Tensor, color: Tensor) -> Fields:
+        """Return candidates and context of all cells.
 
         Args:
-            depth_m: (B, 1, H, W) metres; what is not positive and finite is a hole. H and W are
-                multiples of 32.
+            depth_m: (B, 1, H, W) metres, finite, 0 at holes. H and W are multiples of 32.
             color: (B, 3, H, W), 0 to 1; all zeros where there is none.
         """
         with torch.no_grad():
-            measured = (depth_m > 0) & (depth_m < 1e3)
-            inverse = to_cells(torch.where(measured, 1 / depth_m.clamp_min(1e-3), 0.0))
+            inverse = to_cells(torch.where(depth_m > 0, 1 / depth_m.clamp_min(1e-3), 0.0))
             candidates, reference = find_candidates(inverse)
             colors = to_cells(color)
             features = self._features(inverse, candidates, reference, colors)
         with torch.autocast(depth_m.device.type, torch.bfloat16, enabled=self.mixed):
             context = self.context(features)
-        return self._predict(candidates, colors, to_rows(context.float()))
+        return Fields(candidates, to_rows(colors), to_rows(context.float()))
 
     def _features(
         self, inverse: Tensor, candidates: Candidates, reference: Tensor, colors: Tensor
@@ -467,42 +482,81 @@ class DepthChooser(nn.Module):
             1,
         )
 
-    def _predict(self, candidates: Candidates, colors: Tensor, context: Tensor) -> Prediction:
-        score, damping, correction, log_spread, wrong = self.head(context).split(
-            [CANDIDATES * _PIXELS, CANDIDATES, _PIXELS, _PIXELS, _PIXELS], 1
+    def doubt(self, fields: Fields) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return damping (M, K), correction, log_spread and wrong (M, 16); see `Prediction`."""
+        scores = CANDIDATES * _PIXELS
+        rest = functional.linear(
+            fields.context, self.head.weight[scores:], self.head.bias[scores:]
         )
-        pixels = to_rows(colors).reshape(-1, 3, _PIXELS).transpose(1, 2)
-        own = self.color_embedding(pixels)  # (M, 16, E)
-        mean = own.mean(1)
-        near, far, main = (mean + part for part in self.key(context).chunk(3, 1))
-        batch, _, height, width = candidates.source.shape
-        image = main.reshape(batch, height, width, _KEY).permute(0, 3, 1, 2)
-        looked = gather_cells(image, candidates.source[:, 2:]).reshape(-1, len(DIRECTIONS), _KEY)
-        there = to_rows(candidates.there)
-        x, y = _pixel_places(candidates.source)
-        place = [to_rows(value.expand(batch, -1, height, width)) for value in (x, y)]
-        planes = Surfaces(*(to_rows(value) for value in candidates.surfaces))
-        # From a cell's centre to the sources, and to its pixels.
-        away = [
-            at - value.mean(1, keepdim=True) for at, value in zip(planes[1:3], place, strict=True)
-        ]
-        inner = [value - value.mean(1, keepdim=True) for value in place]
-        near_by, toward = self._nearness(to_rows(candidates.distance), away)
-        query = own + self.query(context).reshape(-1, _PIXELS, _KEY)
-        key = torch.cat([near[:, None], far[:, None], looked], 1)
-        # |q - k|^2 without |q|^2, which all candidates share.
-        bias = near_by - (key * key).sum(2)
-        return Prediction(
-            score.reshape(-1, _PIXELS, CANDIDATES),
-            torch.cat([2 * query, torch.stack(inner, 2)], 2),
-            torch.cat([key, torch.stack(toward, 2)], 2),
-            torch.where(there, bias, -1e4),
-            planes,
+        damping, correction, log_spread, wrong = rest.split([CANDIDATES, *3 * [_PIXELS]], 1)
+        return (
             torch.sigmoid(2 + damping),
             0.03 * torch.tanh(correction),
             (log_spread - 4).clamp(-7.0, 0.5),
             wrong - 3,
-            (place[0], place[1]),
+        )
+
+    def judge(
+        self,
+        fields: Fields,
+        damping: Tensor,
+        correction: Tensor,
+        log_spread: Tensor,
+        wrong: Tensor,
+        cells: Tensor | None = None,
+    ) -> Prediction:
+        """Return what the network says of some cells, by default of all.
+
+        Args:
+            fields: From `look`.
+            damping: From `doubt`, as what follows.
+            correction: As above.
+            log_spread: As above.
+            wrong: As above.
+            cells: (n,) int64, which cells.
+        """
+
+        def rows(values: Tensor) -> Tensor:
+            return values if cells is None else values[cells]
+
+        candidates, colors = fields.candidates, fields.colors.reshape(-1, 3, _PIXELS)
+        batch, _, height, width = candidates.source.shape
+        context, scores = rows(fields.context), CANDIDATES * _PIXELS
+        score = functional.linear(context, self.head.weight[:scores], self.head.bias[:scores])
+        # How pixels and sources look; every cell may be a source.
+        mean = self.color_embedding(colors.mean(2))
+        key = self.key(fields.context)
+        first = torch.arange(batch, device=colors.device)[:, None, None, None] * (height * width)
+        source = rows(to_rows(candidates.source[:, 2:] + first))
+        main = (mean + key[:, 2 * _KEY :])[source.flatten()].reshape(*source.shape, _KEY)
+        inside = rows(mean)[:, None] + rows(key[:, : 2 * _KEY]).reshape(-1, 2, _KEY)
+        keys = torch.cat([inside, main], 1)
+        own = self.color_embedding(rows(colors).transpose(1, 2))  # (n, 16, E)
+        query = own + self.query(context).reshape(-1, _PIXELS, _KEY)
+        # Where they are: from a cell's centre to the sources, and to its pixels.
+        x, y = (
+            rows(to_rows(value.expand(batch, -1, height, width)))
+            for value in _pixel_places(candidates.source)
+        )
+        planes = Surfaces(*(rows(to_rows(value)) for value in candidates.surfaces))
+        away = [at - value.mean(1, keepdim=True) for at, value in ((planes.x, x), (planes.y, y))]
+        inner = [value - value.mean(1, keepdim=True) for value in (x, y)]
+        there = rows(to_rows(candidates.there))
+        near_by, toward = self._nearness(rows(to_rows(candidates.distance)), away)
+        # One product makes all of it: |q - k|^2 but for |q|^2, which all candidates share.
+        bias = torch.where(there, near_by - (keys * keys).sum(2), -1e4)
+        ones = torch.ones_like(query[..., 0])
+        return Prediction(
+            score.reshape(-1, _PIXELS, CANDIDATES),
+            torch.cat([2 * query, torch.stack([*inner, ones], 2)], 2),
+            torch.cat([keys, torch.stack([*toward, bias], 2)], 2),
+            there,
+            planes,
+            rows(damping),
+            rows(correction),
+            rows(log_spread),
+            rows(wrong),
+            (x, y),
         )
 
     def _nearness(self, distance: Tensor, away: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
@@ -527,7 +581,7 @@ class Estimate(NamedTuple):
     """Depth (B, 1, H, W) everywhere, its standard deviation, and doubts in measurements.
 
     Attributes:
-        depth_m: Metres; NaN where the image has no measurement at all.
+        depth_m: Metres; NaN where no measurement is in sight.
         stddev_m: Metres.
         wrong: Probability that a measured pixel is wrong, 0 at holes.
     """
@@ -541,27 +595,48 @@ def decide(prediction: Prediction, depth_m: Tensor) -> Estimate:
     """Take the best candidate of every hole and of every measurement that is probably wrong.
 
     Args:
-        prediction: Of a network.
+        prediction: Of a network, for all cells.
         depth_m: (B, 1, H, W) what it was given.
     """
-    measured = (depth_m > 0) & (depth_m < 1e3)
-    best = prediction.choice()
+    inverse = prediction.chosen_inverse(prediction.choice())
+    return _estimate(
+        depth_m, inverse, prediction.correction, prediction.log_spread, prediction.wrong
+    )
 
+
+def estimate(network: DepthChooser, depth_m: Tensor, color: Tensor) -> Estimate:
+    """Do what `decide` does, but judge only the cells in which something is to be decided.
+
+    Args:
+        network: That decides.
+        depth_m: See `DepthChooser.look`.
+        color: The same.
+    """
+    fields = network.look(depth_m, color)
+    doubts = network.doubt(fields)
+    measured = to_rows(to_cells(depth_m)) > 0
+    # The logit of one half is 0.
+    undecided = ~(measured & (doubts[3] < 0)).all(1)
+    cells = undecided.nonzero()[:, 0]
+    part = network.judge(fields, *doubts, cells)
+    chosen = part.chosen_inverse(part.choice())
+    inverse = torch.ones_like(doubts[3]).index_copy(0, cells, chosen)
+    return _estimate(depth_m, inverse, *doubts[1:])
+
+
+def _estimate(
+    depth_m: Tensor, inverse: Tensor, correction: Tensor, log_spread: Tensor, wrong: Tensor
+) -> Estimate:
     def image(rows: Tensor) -> Tensor:
         return from_rows(rows, *depth_m.shape[2:])
 
-    chosen_m = 1 / image(prediction.chosen_inverse(best))
-    wrong = image(torch.sigmoid(prediction.wrong)) * measured
-    kept = measured & (wrong < 0.5)
-    base_m = torch.where(kept, depth_m, chosen_m)
-    result_m = base_m * torch.exp(image(prediction.correction))
+    measured = depth_m > 0
+    judged = image(torch.sigmoid(wrong)) * measured
+    kept = measured & (judged < 0.5)
+    result_m = torch.where(kept, depth_m, 1 / image(inverse)) * torch.exp(image(correction))
     # The spread is that of a Laplace distribution; its standard deviation is sqrt(2) greater.
-    stddev_m = 2**0.5 * result_m * torch.exp(image(prediction.log_spread))
-    any_there = measured.flatten(1).any(1)[:, None, None, None]
-    nothing = torch.full_like(result_m, torch.nan)
-    return Estimate(
-        torch.where(any_there, result_m, nothing), torch.where(any_there, stddev_m, nothing), wrong
-    )
+    stddev_m = 2**0.5 * result_m * torch.exp(image(log_spread))
+    return Estimate(result_m, stddev_m, judged)
 
 
 class Deployed(nn.Module):
@@ -587,6 +662,6 @@ class Deployed(nn.Module):
         known = torch.where(torch.isfinite(depth_m) & (depth_m > 0), depth_m, 0.0)
         image = functional.pad(known[None, None], pad)
         picture = functional.pad(color.permute(2, 0, 1)[None].float() / 255, pad)
-        estimate = decide(self.network(image, picture), image)
-        cut = [value[0, 0, :height, :width] for value in estimate]
+        found = estimate(self.network, image, picture)
+        cut = [value[0, 0, :height, :width] for value in found]
         return cut[0], cut[1], cut[2]

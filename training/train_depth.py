@@ -120,7 +120,7 @@ def losses(prediction: Prediction, sample: Sample, pixels: int) -> dict[str, Ten
     error_m = (measured_m - truth_m).abs()
     wrong = measured & (error_m > WRONG_SHARE * truth_m) & (error_m > WRONG_M)
     right = measured & known & ~wrong
-    there = (prediction.bias > -1e3).any(1, keepdim=True)
+    there = prediction.there.any(1, keepdim=True)
 
     def chosen(where: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Indices of about `pixels` pixels of each image, and weights that make image means."""
@@ -135,7 +135,7 @@ def losses(prediction: Prediction, sample: Sample, pixels: int) -> dict[str, Ten
     part = prediction.at(cell, pixel)
     want_m = truth_m[cell, pixel]
     logits, offered_m = part.logits()[:, 0], 1 / part.inverse()[:, 0]
-    offered = part.bias > -1e3
+    offered = part.there
     costs = torch.where(offered, cost(offered_m, want_m[:, None]), 2.0)
     probability = logits.softmax(1)
     least = costs.detach().amin(1, keepdim=True)

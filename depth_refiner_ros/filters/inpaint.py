@@ -161,7 +161,7 @@ def inpaint(
     filled_stddev_m = np.full(depth_m.shape, np.nan, np.float32)
     if stddev_m is not None:
         np.copyto(filled_stddev_m, stddev_m, where=measured)
-    filled = _narrow(hole, max_hole_px)
+    filled = narrow(hole, max_hole_px)
     if not measured.any() or not filled.any():
         return Inpainting(filled_m, filled_stddev_m, np.zeros_like(hole))
 
@@ -176,8 +176,8 @@ def inpaint(
     return Inpainting(filled_m, filled_stddev_m, filled)
 
 
-def _narrow(hole: BoolArray, max_hole_px: float) -> BoolArray:
-    """Marks the parts of holes that no square wider than max_hole_px fits into."""
+def narrow(hole: BoolArray, max_hole_px: float) -> BoolArray:
+    """Marks the parts of holes that no square wider than max_hole_px fits into; 0: all of them."""
     if max_hole_px == 0 or max_hole_px >= max(hole.shape):
         return np.array(hole)
     side = math.floor(max_hole_px) + 1

@@ -179,7 +179,13 @@ class LiveRunner:
         last_s = self._finished_s[-1] if self._finished_s else self._started_s
         age_s = time.monotonic() - last_s
         if age_s < _STALE_S:
-            return Status(Level.OK, f'{values["rate_hz"]} Hz', values)
+            rate = f'{values["rate_hz"]} Hz'
+            if troubles := self._pipeline.troubles:
+                told = '; '.join(
+                    f'{name} runs without its model: {t}' for name, t in troubles.items()
+                )
+                return Status(Level.WARN, f'{rate}, but {told}', values)
+            return Status(Level.OK, rate, values)
         for port in self._synchronizer.missing():
             topic = self._topics[port]
             count = self._publishers(topic)
@@ -207,7 +213,7 @@ class LiveRunner:
         latency_ms = 1e3 * np.array(tuple(self._latency_s) or (0.0,))
         counts = self._synchronizer
         return {
-            'backend': 'classical',
+            'backend': ', '.join(sorted(set(self._pipeline.back_ends.values()))) or 'classical',
             'rate_hz': f'{(len(recent) - 1) / span_s if span_s else 0:.1f}',
             'latency_p50_ms': f'{np.percentile(latency_ms, 50):.1f}',
             'latency_p99_ms': f'{np.percentile(latency_ms, 99):.1f}',

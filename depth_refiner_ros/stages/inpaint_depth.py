@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -11,14 +11,17 @@ import numpy as np
 from ..data import (
     ColorImage,
     DepthImage,
+    Float32Array,
     PinholeCamera,
     Provenance,
     ProvenanceImage,
     StddevImage,
+    UInt8Array,
 )
-from ..filters.inpaint import inpaint
+from ..filters.inpaint import Inpainting, inpaint, narrow
 from ..filters.noise import SENSORS
 from ..geometry import check_camera_fits
+from ..inference import BACK_ENDS, GuardedModel
 from ..stage import Input, Parameters, Topic, parameter
 from .project_points import registered
 
@@ -45,6 +48,26 @@ class InpaintDepthParameters(Parameters):
         'comes in.',
         choices=tuple(SENSORS),
     )
+    model: str = parameter(
+        'depth_small',
+        'Learned model that chooses the surface of a hole: the name of a shipped one or the path '
+        'of an .onnx file; empty for the classical filter, which also serves while no model can.',
+    )
+    device: str = parameter(
+        'auto',
+        'What runs the model; auto takes the first that is installed and agrees with ONNX '
+        'Runtime on the frames stored with the model.',
+        choices=('auto', *BACK_ENDS),
+    )
+    threads: int = parameter(
+        0, 'CPU threads of the model; 0 lets the back end choose.', range=(0, 256)
+    )
+    wrong_threshold: float = parameter(
+        0.8,
+        'A measurement that the model believes wrong with at least this probability is replaced '
+        'and marked inpainted; 1 keeps every measurement.',
+        range=(0.5, 1),
+    )
 
 
 class InpaintDepth:
@@ -52,6 +75,10 @@ class InpaintDepth:
 
     A hole takes the surface it belongs to, never a blend of two: an occlusion shadow continues
     the background, a plane continues as a plane.
+
+    Attributes:
+        trouble: Why the model does not run; empty if it does, or none is wanted.
+        back_end: What fills holes: the back end of the model, or 'classical'.
     """
 
     Parameters: ClassVar[Any] = InpaintDepthParameters
@@ -69,8 +96,16 @@ class InpaintDepth:
         'provenance': Topic(ProvenanceImage, 'depth_inpainted/provenance'),
     }
 
-    def __init__(self, parameters: InpaintDepthParameters | None = None) -> None:
+    def __init__(
+        self,
+        parameters: InpaintDepthParameters | None = None,
+        model: Callable[..., Mapping[str, Any] | None] | None = None,
+    ) -> None:
         self.parameters = parameters or InpaintDepthParameters()
+        self.trouble = ''
+        self.back_end = 'classical'
+        self._given = model
+        self._guarded: tuple[tuple[str, str, int], GuardedModel] | None = None
 
     def __call__(
         self,
@@ -93,13 +128,17 @@ class InpaintDepth:
             else SENSORS[p.sensor].stddev_m(depth.depth_m, camera.fx)
         )
         guide = color.rgb if color is not None and p.color and registered(color, depth) else None
-        depth_m, stddev_m, filled = inpaint(
-            depth.depth_m,
-            stddev_m=measured_stddev_m,
-            color=guide,
-            max_hole_px=p.max_hole_px,
-            max_distance_m=p.max_distance_m,
-        )
+        learned = self._learned(depth.depth_m, guide)
+        if learned is None:
+            depth_m, stddev_m, filled = inpaint(
+                depth.depth_m,
+                stddev_m=measured_stddev_m,
+                color=guide,
+                max_hole_px=p.max_hole_px,
+                max_distance_m=p.max_distance_m,
+            )
+        else:
+            depth_m, stddev_m, filled = self._taken(depth.depth_m, measured_stddev_m, learned)
         if provenance is None:
             marks = np.where(np.isnan(depth_m), Provenance.INVALID, Provenance.MEASURED).astype(
                 np.uint8
@@ -114,3 +153,46 @@ class InpaintDepth:
             'stddev': StddevImage(header, stddev_m),
             'provenance': ProvenanceImage(header, marks),
         }
+
+    def _learned(
+        self, depth_m: Float32Array, color: UInt8Array | None
+    ) -> Mapping[str, Float32Array] | None:
+        """Run the model, if one is wanted and runs; None leaves the frame to the filter."""
+        p = self.parameters
+        if self._given is not None:
+            model: Callable[..., Mapping[str, Any] | None] = self._given
+        elif p.model:
+            wanted = (p.model, p.device, p.threads)
+            if self._guarded is None or self._guarded[0] != wanted:
+                self._guarded = wanted, GuardedModel.named(p.model, p.device, threads=p.threads)
+            model = self._guarded[1]
+        else:
+            self.trouble, self.back_end = '', 'classical'
+            return None
+        if color is None:
+            color = np.zeros((*depth_m.shape, 3), np.uint8)
+        outputs = model(depth_m=depth_m, color=np.ascontiguousarray(color))
+        self.trouble = getattr(model, 'trouble', '')
+        self.back_end = 'classical' if outputs is None else getattr(model, 'back_end', 'model')
+        return outputs
+
+    def _taken(
+        self,
+        depth_m: Float32Array,
+        measured_stddev_m: Float32Array,
+        outputs: Mapping[str, Float32Array],
+    ) -> Inpainting:
+        """Take what the model says of holes, and of measurements that it believes wrong."""
+        p = self.parameters
+        measured = np.isfinite(depth_m) & (depth_m > 0)
+        doubted = measured & (outputs['wrong'] >= p.wrong_threshold) & (p.wrong_threshold < 1)
+        filled = narrow(~measured | doubted, p.max_hole_px) & np.isfinite(outputs['estimate_m'])
+        if p.max_distance_m > 0:
+            with np.errstate(invalid='ignore'):
+                filled &= outputs['estimate_m'] <= p.max_distance_m
+        kept = np.where(measured, depth_m, np.float32(np.nan))
+        return Inpainting(
+            np.where(filled, outputs['estimate_m'], kept),
+            np.where(filled, outputs['stddev_m'], measured_stddev_m).astype(np.float32),
+            filled,
+        )

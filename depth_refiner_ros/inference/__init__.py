@@ -1,0 +1,29 @@
+"""Learned models: one protocol, several back ends that are imported only when they are used.
+
+    model = load_model('depth_small')
+    outputs = model(depth_m=depth_m, color=color)
+
+A model is an ONNX file that takes and returns metres; all pre-processing is inside its graph.
+"""
+
+from __future__ import annotations
+
+from .guarded import GuardedModel
+from .loading import BACK_ENDS, load_model
+from .model import Model, ModelError, shipped_models
+from .onnx_file import ModelMetadata, OnnxFile, read_onnx
+from .parity import ParityReport, check_parity
+
+__all__ = [
+    'BACK_ENDS',
+    'GuardedModel',
+    'Model',
+    'ModelError',
+    'ModelMetadata',
+    'OnnxFile',
+    'ParityReport',
+    'check_parity',
+    'load_model',
+    'read_onnx',
+    'shipped_models',
+]

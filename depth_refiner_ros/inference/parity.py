@@ -1,0 +1,109 @@
+"""Back ends must agree before they serve.
+
+Beside NAME.onnx lies NAME.npz: frames, and what ONNX Runtime made of them on a CPU when the model
+was exported. Compilers miscompile and low precision loses slopes, silently; a back end that does
+not reproduce these frames is not used.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+import zipfile
+
+import numpy as np
+import numpy.typing as npt
+
+from .model import Model, ModelError
+
+MEDIAN_SHARE = 1e-3
+"""Median difference allowed, as a share of the depth: below any depth camera's noise."""
+P99_SHARE = 1e-2
+"""99th percentile allowed. Ties between two surfaces may fall otherwise: they are fewer."""
+PROBABILITY = 0.05
+"""99th percentile allowed where an output is no depth."""
+
+Frame = dict[str, npt.NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class ParityReport:
+    """How far a back end is from ONNX Runtime on a CPU.
+
+    Attributes:
+        agrees: Whether it may serve.
+        text: The figures, one sentence.
+        median_mm: Of all depth outputs, worst of the frames.
+        p99_mm: The same.
+    """
+
+    agrees: bool
+    text: str
+    median_mm: float
+    p99_mm: float
+
+
+def reference_frames(model_path: Path) -> list[Frame]:
+    """Return the frames stored with a model, inputs and outputs by name; there may be none.
+
+    Raises:
+        ModelError: If the file is damaged.
+    """
+    path = model_path.with_suffix('.npz')
+    if not path.exists():
+        return []
+    frames: dict[str, Frame] = {}
+    try:
+        with path.open('rb') as file, np.load(file, allow_pickle=False) as stored:
+            for key in stored.files:
+                number, _, name = key.partition('/')
+                frames.setdefault(number, {})[name] = stored[key]
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ModelError(f'{path} is damaged ({error}); copy it again beside the model') from None
+    return [frames[number] for number in sorted(frames)]
+
+
+def check_parity(model: Model, frames: list[Frame], inputs: tuple[str, ...]) -> ParityReport:
+    """Compare a model with stored frames.
+
+    Args:
+        model: What shall serve.
+        frames: See `reference_frames`.
+        inputs: Names of the inputs; what else a frame holds are outputs.
+    """
+    median_mm = p99_mm = 0.0
+    problems: list[str] = []
+    for frame in frames:
+        got = model(**{name: frame[name] for name in inputs})
+        for name, want in frame.items():
+            if name in inputs:
+                continue
+            have = np.asarray(got[name], np.float32)
+            if have.shape != want.shape:
+                problems.append(f'{name} has shape {have.shape}, not {want.shape}')
+                continue
+            known = np.isfinite(want)
+            if not np.array_equal(known, np.isfinite(have)):
+                problems.append(f'{name} is not finite at other pixels')
+                continue
+            off = np.abs(have - want)[known]
+            if not off.size:
+                continue
+            if not name.endswith('_m'):
+                if float(np.quantile(off, 0.99)) > PROBABILITY:
+                    problems.append(f'{name} differs by {np.quantile(off, 0.99):.3f}')
+                continue
+            median_mm = max(median_mm, 1e3 * float(np.median(off)))
+            p99_mm = max(p99_mm, 1e3 * float(np.quantile(off, 0.99)))
+            if name != 'estimate_m':
+                continue
+            share = off / np.abs(want[known])
+            if np.median(share) > MEDIAN_SHARE or np.quantile(share, 0.99) > P99_SHARE:
+                problems.append(
+                    f'{name} differs by {100 * np.median(share):.2f} % (median), '
+                    f'{100 * np.quantile(share, 0.99):.1f} % (99th percentile)'
+                )
+    figures = f'median {median_mm:.3f} mm, 99 % within {p99_mm:.2f} mm on {len(frames)} frames'
+    text = f'{figures}: {"; ".join(dict.fromkeys(problems))}' if problems else figures
+    return ParityReport(not problems, text, median_mm, p99_mm)
