@@ -15,6 +15,10 @@ HEADER = Header(5, 'camera')
 CAMERA = PinholeCamera(HEADER, 64, 48, 60.0, 60.0, 31.5, 23.5)
 
 
+def classical(**changed):
+    return InpaintDepth(InpaintDepthParameters(model='', **changed))
+
+
 def holed_wall():
     depth_m = np.full((48, 64), 2.0, np.float32)
     depth_m[20:30, 30:40] = np.nan
@@ -22,7 +26,7 @@ def holed_wall():
 
 
 def test_fills_marks_and_keeps_what_was_measured():
-    out = InpaintDepth()(holed_wall(), CAMERA)
+    out = classical()(holed_wall(), CAMERA)
     np.testing.assert_allclose(out['depth'].depth_m, 2.0, rtol=1e-5)
     provenance = out['provenance'].provenance
     assert (provenance[20:30, 30:40] == Provenance.INPAINTED).all()
@@ -34,7 +38,7 @@ def test_fills_marks_and_keeps_what_was_measured():
 def test_takes_provenance_and_stddev_of_the_stage_before():
     before = ProvenanceImage(HEADER, np.full((48, 64), Provenance.REFINED, np.uint8))
     stddev = StddevImage(HEADER, np.full((48, 64), 0.004, np.float32))
-    out = InpaintDepth()(holed_wall(), CAMERA, stddev=stddev, provenance=before)
+    out = classical()(holed_wall(), CAMERA, stddev=stddev, provenance=before)
     assert out['provenance'].provenance[0, 0] == Provenance.REFINED
     assert out['stddev'].stddev_m[0, 0] == np.float32(0.004)
     assert out['stddev'].stddev_m[25, 35] > 0.004
@@ -43,7 +47,7 @@ def test_takes_provenance_and_stddev_of_the_stage_before():
 
 def test_limits_leave_pixels_invalid():
     for limits in ({'max_hole_px': 4}, {'max_distance_m': 1.5}):
-        out = InpaintDepth(InpaintDepthParameters(**limits))(holed_wall(), CAMERA)
+        out = classical(**limits)(holed_wall(), CAMERA)
         assert np.isnan(out['depth'].depth_m[25, 35])
         assert out['provenance'].provenance[25, 35] == Provenance.INVALID
         assert np.isnan(out['stddev'].stddev_m[25, 35])
@@ -61,20 +65,105 @@ def two_surfaces():
 
 def test_registered_colour_guides_and_other_colour_does_not():
     depth, rgb = two_surfaces()
-    guided = InpaintDepth()(depth, CAMERA, color=ColorImage(HEADER, rgb))['depth'].depth_m
+    guided = classical()(depth, CAMERA, color=ColorImage(HEADER, rgb))['depth'].depth_m
     assert guided[24, 37] < 1.5
-    plain = InpaintDepth()(depth, CAMERA)['depth'].depth_m
+    plain = classical()(depth, CAMERA)['depth'].depth_m
     elsewhere = ColorImage(Header(5, 'color_camera'), rgb)
     for color in (elsewhere, ColorImage(HEADER, rgb[::2, ::2].copy())):
-        out = InpaintDepth()(depth, CAMERA, color=color)['depth'].depth_m
+        out = classical()(depth, CAMERA, color=color)['depth'].depth_m
         np.testing.assert_array_equal(out, plain)
-    off = InpaintDepth(InpaintDepthParameters(color=False))
+    off = classical(color=False)
     out = off(depth, CAMERA, color=ColorImage(HEADER, rgb))['depth'].depth_m
     np.testing.assert_array_equal(out, plain)
 
 
 def test_nothing_measured():
     nothing = DepthImage(HEADER, np.full((48, 64), np.nan, np.float32))
-    out = InpaintDepth()(nothing, CAMERA)
+    out = classical()(nothing, CAMERA)
     assert np.isnan(out['depth'].depth_m).all()
     assert (out['provenance'].provenance == Provenance.INVALID).all()
+
+
+class Knowing:
+    """A model that says 1.5 m everywhere and doubts the first row."""
+
+    trouble, back_end = '', 'knowing'
+
+    def __init__(self, doubt=0.9):
+        self.doubt = doubt
+        self.seen = []
+
+    def __call__(self, depth_m, color):
+        self.seen.append(color)
+        wrong = np.zeros_like(depth_m)
+        wrong[0] = self.doubt
+        wrong[np.isnan(depth_m)] = 0
+        estimate_m = np.full_like(depth_m, 1.5)
+        return {'estimate_m': estimate_m, 'stddev_m': 0.1 * estimate_m, 'wrong': wrong}
+
+
+def learned(model, **changed):
+    return InpaintDepth(InpaintDepthParameters(**changed), model)
+
+
+def test_a_model_fills_holes_and_replaces_what_it_believes_wrong():
+    stage = learned(Knowing())
+    out = stage(holed_wall(), CAMERA)
+    depth_m, marks = out['depth'].depth_m, out['provenance'].provenance
+    assert (depth_m[20:30, 30:40] == 1.5).all()
+    assert (depth_m[0] == 1.5).all()
+    assert (depth_m[1:20] == 2.0).all()
+    assert (marks[20:30, 30:40] == Provenance.INPAINTED).all()
+    assert (marks[0] == Provenance.INPAINTED).all()
+    assert (marks[1:20] == Provenance.MEASURED).all()
+    assert out['stddev'].stddev_m[0, 0] == np.float32(0.15)
+    assert out['stddev'].stddev_m[5, 5] < 0.05
+    assert (stage.back_end, stage.trouble) == ('knowing', '')
+
+
+def test_doubt_below_the_threshold_or_with_it_off_keeps_measurements():
+    for stage in (learned(Knowing(0.79)), learned(Knowing(1.0), wrong_threshold=1.0)):
+        out = stage(holed_wall(), CAMERA)
+        assert (out['depth'].depth_m[0] == 2.0).all()
+        assert (out['provenance'].provenance[0] == Provenance.MEASURED).all()
+
+
+def test_limits_hold_for_a_model_too():
+    for limits in ({'max_hole_px': 4}, {'max_distance_m': 1.4}):
+        out = learned(Knowing(0.0), **limits)(holed_wall(), CAMERA)
+        assert np.isnan(out['depth'].depth_m[25, 35])
+        assert out['provenance'].provenance[25, 35] == Provenance.INVALID
+        assert np.isnan(out['stddev'].stddev_m[25, 35])
+
+
+def test_a_model_sees_registered_colour_and_black_otherwise():
+    depth, rgb = two_surfaces()
+    model = Knowing()
+    learned(model)(depth, CAMERA, color=ColorImage(HEADER, rgb))
+    learned(model)(depth, CAMERA, color=ColorImage(Header(5, 'color_camera'), rgb))
+    learned(model)(depth, CAMERA)
+    np.testing.assert_array_equal(model.seen[0], rgb)
+    assert not model.seen[1].any()
+    assert not model.seen[2].any()
+
+
+def test_without_its_model_it_fills_classically_and_says_why():
+    stage = InpaintDepth(InpaintDepthParameters(model='no_such_model'))
+    out = stage(holed_wall(), CAMERA)
+    wanted = classical()(holed_wall(), CAMERA)
+    np.testing.assert_array_equal(out['depth'].depth_m, wanted['depth'].depth_m)
+    assert stage.back_end == 'classical'
+    assert 'no model no_such_model' in stage.trouble
+
+
+def test_what_a_model_cannot_know_stays_empty():
+    class Ignorant(Knowing):
+        def __call__(self, depth_m, color):
+            outputs = super().__call__(depth_m, color)
+            outputs['estimate_m'][22] = np.nan
+            return outputs
+
+    out = learned(Ignorant(0.0))(holed_wall(), CAMERA)
+    assert np.isnan(out['depth'].depth_m[22, 35])
+    assert out['provenance'].provenance[22, 35] == Provenance.INVALID
+    assert out['depth'].depth_m[23, 35] == 1.5

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import tyro
 
-from . import Renderer, Rendering, sample_batch
+from . import Cameras, Renderer, Rendering, World, sample_batch
 
 
 @dataclass
@@ -63,15 +63,25 @@ def tiles(rendering: Rendering, number: int) -> list[np.ndarray]:
     ]
 
 
+def scenes(options: Options, indices: range) -> tuple[World, Cameras]:
+    """Return scenes as the options want them."""
+    return sample_batch(
+        options.seed,
+        indices,
+        height=options.height,
+        width=options.width,
+        device=options.device,
+    )
+
+
 def main() -> None:
     """Render, write, measure."""
     options = tyro.cli(Options, description=__doc__)
     renderer = Renderer(compiled=options.compiled, shadows=options.shadows)
-    size = {'height': options.height, 'width': options.width, 'device': options.device}
     rows = []
     for first in range(options.first, options.first + options.scenes, options.batch):
         last = min(first + options.batch, options.first + options.scenes)
-        rendering = renderer(*sample_batch(options.seed, range(first, last), **size))
+        rendering = renderer(*scenes(options, range(first, last)))
         for number in range(last - first):
             small = (options.width // 2, options.height // 2)
             pictures = [
@@ -85,16 +95,18 @@ def main() -> None:
     cv2.imwrite(str(options.output), np.vstack(pairs))
     print(f'{options.output}: {options.scenes} scenes')
     if options.seconds > 0:
-        measure(renderer, options, size)
+        measure(renderer, options)
 
 
-def measure(renderer: Renderer, options: Options, size: dict[str, object]) -> None:
+def measure(renderer: Renderer, options: Options) -> None:
     """Print the medians of making and of rendering batches."""
-    making, rendering, index = [], [], 1_000_000
+    making: list[float] = []
+    rendering: list[float] = []
+    index = 1_000_000
     end = time.perf_counter() + options.seconds
     while time.perf_counter() < end or len(rendering) < 3:
         start = time.perf_counter()
-        world, cameras = sample_batch(options.seed, range(index, index + options.batch), **size)
+        world, cameras = scenes(options, range(index, index + options.batch))
         made = time.perf_counter()
         renderer(world, cameras)
         if options.device.startswith('cuda'):

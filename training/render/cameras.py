@@ -256,7 +256,7 @@ def hand_held_path(
     for frame in range(frames):
         moved = [offset(axis, frame / rate_hz) - offset(axis, 0) for axis in range(6)]
         eye = (view.eye_m[0] + moved[0], view.eye_m[1] + moved[1], view.eye_m[2] + moved[2])
-        target = tuple(t + m for t, m in zip(view.target_m, moved[3:], strict=True))
+        x, y, z = (t + m for t, m in zip(view.target_m, moved[3:], strict=True))
         roll = view.roll_rad + 0.5 * (offset(0, frame / rate_hz) - offset(0, 0))
-        path.append(view._replace(eye_m=eye, target_m=target, roll_rad=roll))
+        path.append(view._replace(eye_m=eye, target_m=(x, y, z), roll_rad=roll))
     return path

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 import colorsys
+import itertools
 import math
 import random
 from typing import NamedTuple
 
 from .solids import (
+    UPRIGHT,
     Kind,
     Material,
     Rotation,
     Solid,
-    UPRIGHT,
     Vector,
     bowl_quadric,
     box,
@@ -296,7 +297,7 @@ def rod(a: Vector, b: Vector, radius_m: float, stuff: Material) -> Solid:
 
 def tube(points: list[Vector], radius_m: float, stuff: Material) -> list[Solid]:
     """Return a round wire through points: rods, and balls at the bends."""
-    parts = [rod(a, b, radius_m, stuff) for a, b in zip(points[:-1], points[1:], strict=True)]
+    parts = [rod(a, b, radius_m, stuff) for a, b in itertools.pairwise(points)]
     ball = (radius_m, radius_m, radius_m)
     return parts + [ellipsoid(point, ball, stuff) for point in points[1:-1]]
 
@@ -305,7 +306,7 @@ def lathed(profile: list[tuple[float, float]], stuff: Material) -> list[Solid]:
     """Return a solid of revolution: frusta through (radius, z) pairs from the bottom up."""
     return [
         frustum((0, 0, (z0 + z1) / 2), r0, r1, (z1 - z0) / 2, stuff)
-        for (r0, z0), (r1, z1) in zip(profile[:-1], profile[1:], strict=True)
+        for (r0, z0), (r1, z1) in itertools.pairwise(profile)
         if z1 - z0 > 1e-4
     ]
 
@@ -699,15 +700,12 @@ def rack(rng: random.Random) -> Thing:
     stuff = rng.choice((metal, dark, plastic))(rng)
     solids = []
     for z in (r, c):
-        for y in (-b, b):
-            solids.append(rod((-a, y, z), (a, y, z), r, stuff))
-        for x in (-a, a):
-            solids.append(rod((x, -b, z), (x, b, z), r, stuff))
+        solids += [rod((-a, y, z), (a, y, z), r, stuff) for y in (-b, b)]
+        solids += [rod((x, -b, z), (x, b, z), r, stuff) for x in (-a, a)]
     count = rng.randint(4, 8)
     for i in range(count + 1):
         x = -a + 2 * a * i / count
-        for y in (-b, b):
-            solids.append(rod((x, y, r), (x, y, c), r, stuff))
+        solids += [rod((x, y, r), (x, y, c), r, stuff) for y in (-b, b)]
         solids.append(rod((x, -b, r), (x, b, r), r, stuff))
     return Thing(solids, (a, b), c)
 
@@ -751,8 +749,8 @@ CLUTTER: tuple[tuple[Callable[[random.Random], Thing], float], ...] = (
 
 def clutter(rng: random.Random) -> Thing:
     """Draw something that may stand on a table."""
-    makers, weights = zip(*CLUTTER, strict=True)
-    return rng.choices(makers, weights)[0](rng)
+    makers = [maker for maker, _ in CLUTTER]
+    return rng.choices(makers, [weight for _, weight in CLUTTER])[0](rng)
 
 
 # ------------------------------------------------------------------------------------- furniture
@@ -785,8 +783,7 @@ def table(rng: random.Random, half_m: tuple[float, float], height_m: float) -> T
                 else:
                     solids.append(frustum((x, y, h), 0.6 * r, r, h, leg))
     else:
-        for x in (0.06 - a, a - 0.06):
-            solids.append(box((x, 0, h), (0.012, 0.9 * b, h), leg))
+        solids += [box((x, 0, h), (0.012, 0.9 * b, h), leg) for x in (0.06 - a, a - 0.06)]
         solids.append(box((0, 0.7 * b, h + 0.3 * h), (a - 0.07, 0.01, 0.4 * h), leg))
     return Thing(solids, (a, b), height_m, True)
 

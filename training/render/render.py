@@ -16,6 +16,7 @@ import torch.nn.functional as nnf
 
 from .cameras import Cameras
 from .raycast import (
+    TILE_PX,
     Hits,
     Kernels,
     Rays,
@@ -26,7 +27,6 @@ from .raycast import (
     wave_height,
     whole_tiles,
 )
-from .raycast import TILE_PX
 from .solids import Kind, World
 from .textures import SIDE, TextureBank, sample, texture_bank
 
@@ -324,7 +324,7 @@ def _shade(
     return torch.stack(rgb), torch.stack(albedo), infrared
 
 
-# ----------------------------------------------------------------------------------------- rendering
+# ------------------------------------------------------------------------------- rendering
 
 
 class Renderer:
@@ -442,7 +442,7 @@ class Renderer:
         Returns:
             Light, albedo, infrared reflectance and normals in the world: (3 or none, T, S).
         """
-        views, rows, columns, _, size = rays.direction.shape
+        rows, columns = rays.direction.shape[1:3]
         scene = rays.scene.repeat_interleave(rows * columns)
         origin = rays.origin_m.repeat_interleave(rows * columns, 0)
         return self._light_tiles(

@@ -11,8 +11,12 @@ import random
 
 from .objects import (
     Thing,
+    bag,
+    ball,
     bed,
+    books,
     cabinet,
+    carton,
     chair,
     clutter,
     color,
@@ -32,10 +36,6 @@ from .objects import (
     shelf,
     sofa,
     table,
-    bag,
-    ball,
-    books,
-    carton,
 )
 from .solids import Kind, Lamp, Material, Scene, Solid, Vector, box, cylinder
 
@@ -297,7 +297,9 @@ class _Room:
         """Stand things on a surface, and some on others, none within another.
 
         Args:
-            x, y, z: Middle of the surface.
+            x: Middle of the surface, metres.
+            y: Of it.
+            z: Of it.
             half: Its half extents.
             yaw_rad: Its direction.
             count: How many things to try.
@@ -366,9 +368,13 @@ class _Room:
                     ((0.8,) * 3,) * 3, 0, specular=0.7, shininess=500, ir_reflectance=0.02
                 )
             picture = Thing(
-                [box((0, 0, b), (a, 0.012, b), frame), box((0, -0.0125, b), (a * 0.9, 0.001, b * 0.88), inner)],
-                (a, 0.0135), 2 * b,
-            )  # fmt: skip
+                [
+                    box((0, 0, b), (a, 0.012, b), frame),
+                    box((0, -0.0125, b), (a * 0.9, 0.001, b * 0.88), inner),
+                ],
+                (a, 0.0135),
+                2 * b,
+            )
             self.back_to_wall(picture, 6, rng.uniform(1.0, max(1.05, self.tall - 2 * b - 0.1)))
         if rng.random() < 0.14:
             a, b = rng.uniform(0.2, 0.5), rng.uniform(0.3, 0.7)
@@ -381,9 +387,13 @@ class _Room:
                 mirror=0.95,
             )
             glass = Thing(
-                [box((0, 0.004, b), (a + 0.02, 0.01, b + 0.02), lacquer_or(rng)), box((0, -0.004, b), (a, 0.004, b), silver)],
-                (a + 0.02, 0.014), 2 * b,
-            )  # fmt: skip
+                [
+                    box((0, 0.004, b), (a + 0.02, 0.01, b + 0.02), lacquer_or(rng)),
+                    box((0, -0.004, b), (a, 0.004, b), silver),
+                ],
+                (a + 0.02, 0.014),
+                2 * b,
+            )
             self.back_to_wall(glass, 10, rng.uniform(0.3, max(0.35, self.tall - 2 * b - 0.15)))
         if rng.random() < 0.35:
             a, b = rng.uniform(0.4, 1.2), rng.uniform(0.4, 0.9)
@@ -430,9 +440,10 @@ class _Room:
             scene.lamps.append(Lamp((0, 0, 1), (0, 0, 0)))
         glow = math.exp(rng.uniform(math.log(0.1), math.log(0.6)))
         floor = color(rng, 0.4)
+        below = [glow * (0.35 + 0.4 * c) for c in floor]
         scene.ambient = (
             (glow * tint[0], glow * tint[1], glow * tint[2]),
-            tuple(glow * (0.35 + 0.4 * c) for c in floor),  # type: ignore[arg-type]
+            (below[0], below[1], below[2]),
         )
         day = rng.random() < 0.7
         scene.sky = (2.0, 2.2, 2.5) if day else (0.02, 0.02, 0.04)

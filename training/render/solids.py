@@ -235,10 +235,19 @@ class World:
         def tensor(array: object, dtype: type = np.float32) -> Tensor:
             return torch.from_numpy(np.ascontiguousarray(array, dtype)).to(device)
 
+        turn, center_m, half_m, quadric, hole_center_m, hole_half_m, hole_quadric, form = (
+            part.contiguous() for part in parts
+        )
         return World(
             tensor(whole[:, 0], np.int64),
-            parts[0].reshape(-1, 3, 3).contiguous(),
-            *(part.contiguous() for part in parts[1:]),
+            turn.reshape(-1, 3, 3),
+            center_m,
+            half_m,
+            quadric,
+            hole_center_m,
+            hole_half_m,
+            hole_quadric,
+            form,
             tensor(material),
             tensor(whole[:, 1], np.int64),
             tensor(slots, np.int64),

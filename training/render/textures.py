@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+import itertools
 
 import numpy as np
 import numpy.typing as npt
@@ -68,7 +69,7 @@ def _planks(rng: np.random.Generator) -> _Array:
     share = np.zeros((SIDE, SIDE))
     edges = np.linspace(0, SIDE, count + 1).astype(int)
     wood = _wood(rng)
-    for top, bottom in zip(edges[:-1], edges[1:], strict=True):
+    for top, bottom in itertools.pairwise(edges):
         shift, joint = rng.integers(0, SIDE, 2)
         tone = rng.uniform(-0.15, 0.15)
         share[top:bottom] = np.roll(wood, shift, 1)[top:bottom] * 0.6 + 0.3 + tone
@@ -207,8 +208,9 @@ def texture_bank(seed: int = 0, device: str = 'cpu') -> TextureBank:
     """Return the bank of a seed; the first call makes it, in about two seconds."""
     layers = []
     for number, pattern in enumerate(PATTERNS.values()):
-        for variant in range(_VARIANTS):
-            layers.append(pattern(np.random.default_rng((seed, number, variant))))
+        layers += [
+            pattern(np.random.default_rng((seed, number, variant))) for variant in range(_VARIANTS)
+        ]
     level = torch.from_numpy(np.stack(layers)).float()[:, None]
     levels = []
     for _ in range(LEVELS):
