@@ -39,7 +39,7 @@ class Sample(NamedTuple):
 class Augmentation:
     """How often and how much samples are changed."""
 
-    exact_share: float = 0.25
+    exact_share: float = 0.4
     """Samples measured by no sensor model but with a little noise: other sensors than ours."""
     punched_share: float = 0.8
     """Samples into which the holes of other frames, and blots, are cut."""
@@ -53,6 +53,9 @@ class Augmentation:
     """Samples whose colour is registered a little wrongly."""
     shift_px: float = 3.0
     """By how much at most."""
+    rim_px: int = 2
+    """Holes that a sensor model left are not learned from this close to a measurement: where
+    exactly a sensor ends a surface is its own affair, and holes are filled to match it."""
 
 
 class Samples(Dataset[Sample]):
@@ -96,16 +99,19 @@ class Samples(Dataset[Sample]):
             if rng.random() < a.exact_share:
                 noise = rng.uniform(0, 0.003) * rng.standard_normal(truth_m.shape, np.float32)
                 raw_m = truth_m * (1 + torch.from_numpy(noise.astype(np.float32)))
+            else:
+                truth_m = truth_m.masked_fill(rim(raw_m, a.rim_px), torch.nan)
+            hole = torch.zeros_like(raw_m, dtype=torch.bool)
             if rng.random() < a.widened_share:
-                raw_m = widened(raw_m, int(rng.integers(1, 4)))
+                hole |= grown(raw_m.isnan(), int(rng.integers(1, 4)))
             if rng.random() < a.punched_share:
-                hole = blots(raw_m.shape, rng)
+                hole |= blots(raw_m.shape, rng)
                 for _ in range(int(rng.integers(1, 3))):
                     hole |= hole_pattern(self._crop(rng)[2], rng)
-                # Where a measurement was cut out it is the truth, its sensor's edges included.
-                cut = hole & raw_m.isfinite()
-                truth_m = torch.where(cut, raw_m, truth_m)
-                raw_m = raw_m.masked_fill(cut, torch.nan)
+            # Where a measurement was cut out it is the truth, its sensor's edges included.
+            cut = hole & raw_m.isfinite()
+            truth_m = torch.where(cut, raw_m, truth_m)
+            raw_m = raw_m.masked_fill(cut, torch.nan)
             light = recolored(light, a, rng)
         draw = torch.from_numpy(rng.random(truth_m.shape, np.float32))
         return Sample(raw_m.nan_to_num(0.0), light, truth_m.nan_to_num(0.0), draw)
@@ -151,10 +157,14 @@ def blots(shape: torch.Size, rng: np.random.Generator) -> Tensor:
     return torch.from_numpy(image)[None] > 0
 
 
-def widened(depth_m: Tensor, by_px: int) -> Tensor:
-    """Return depth whose holes have grown by some pixels."""
-    hole = functional.max_pool2d(depth_m.isnan().float()[None], 2 * by_px + 1, 1, by_px)[0]
-    return depth_m.masked_fill(hole > 0, torch.nan)
+def grown(where: Tensor, by_px: int) -> Tensor:
+    """Return a mask (1, H, W) and all that is within some pixels of it, in a square."""
+    return functional.max_pool2d(where.float()[None], 2 * by_px + 1, 1, by_px)[0] > 0
+
+
+def rim(depth_m: Tensor, width_px: int) -> Tensor:
+    """Return the pixels of holes that are this close to a measurement, (1, H, W) bool."""
+    return depth_m.isnan() & grown(depth_m.isfinite(), width_px)
 
 
 def recolored(color: Tensor, augmentation: Augmentation, rng: np.random.Generator) -> Tensor:
