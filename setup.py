@@ -69,6 +69,7 @@ setup(
             'lightning-fabric>=2.4',
             'onnx>=1.16',
             'onnxscript>=0.5',
+            'openexr>=3.3',
             'tensorboard>=2.14',
             'torch==2.13.0',
         ],
