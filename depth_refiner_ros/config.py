@@ -122,6 +122,18 @@ def read_parameters(path: Path) -> dict[str, Any]:
     return values
 
 
+def parameter_value(text: str) -> Any:
+    """Read one value as a parameter file would; nothing is an empty text.
+
+    Raises:
+        ValueError: If it is no value.
+    """
+    try:
+        return yaml.safe_load(text) if text else ''
+    except yaml.YAMLError as error:
+        raise ValueError(f'{text!r} is no value: {error}') from None
+
+
 def _flattened(tree: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in tree.items():

@@ -148,7 +148,7 @@ def _counts(path: Path) -> npt.NDArray[np.uint16]:
 
 
 def _metres(counts: npt.NDArray[np.uint16], per_metre: float, *nothing: int) -> Image:
-    depth_m = (counts / np.float64(per_metre)).astype(np.float32)
+    depth_m: Image = (counts / np.float64(per_metre)).astype(np.float32)
     depth_m[np.isin(counts, (0, *nothing))] = np.nan
     return depth_m
 

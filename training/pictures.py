@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
+
+from depth_refiner_ros.pictures import depth_scale
 
 from .augment import Sample
 from .networks import Estimate
 
 UInt8Array = npt.NDArray[np.uint8]
-
-
-def colored(depth_m: Tensor, near_m: float, far_m: float) -> UInt8Array:
-    """Return depth as RGB (H, W, 3), near red and far blue, black where there is none."""
-    value = depth_m.float().cpu().numpy()
-    there = np.isfinite(value) & (value > 0)
-    share = (np.where(there, value, near_m) - near_m) / max(far_m - near_m, 1e-3)
-    level = (255 * (1 - np.clip(share, 0, 1))).astype(np.uint8)
-    image = cv2.applyColorMap(level, cv2.COLORMAP_TURBO)[..., ::-1].copy()
-    image[~there] = 0
-    return np.asarray(image, np.uint8)
 
 
 def sheet(sample: Sample, estimate: Estimate, count: int = 4) -> UInt8Array:
@@ -35,7 +26,9 @@ def sheet(sample: Sample, estimate: Estimate, count: int = 4) -> UInt8Array:
         truth_m = sample.truth_m[i, 0]
         known = truth_m[truth_m > 0].numpy()
         near, far = np.quantile(known, (0.02, 0.98)) if known.size else (0.0, 1.0)
+        scale = depth_scale(float(near), float(far))
         found_m = estimate.depth_m[i, 0].float().cpu()
+        depths_m = (m.where(m > 0, torch.nan) for m in (sample.depth_m[i, 0], found_m, truth_m))
         error = ((found_m - truth_m).abs() / (0.05 * truth_m)).where(truth_m > 0, 0 * truth_m)
         doubt = estimate.stddev_m[i, 0].float().cpu() / (0.05 * found_m)
         greys = (error, doubt, estimate.wrong[i, 0].float().cpu())
@@ -44,7 +37,7 @@ def sheet(sample: Sample, estimate: Estimate, count: int = 4) -> UInt8Array:
             np.hstack(
                 [
                     (255 * color).astype(np.uint8),
-                    *(colored(d, near, far) for d in (sample.depth_m[i, 0], found_m, truth_m)),
+                    *(scale.paint(depth_m.numpy()) for depth_m in depths_m),
                     *(_grey(grey) for grey in greys),
                 ]
             )

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from ..config import configure, read_parameters
+from ..config import configure, parameter_value, read_parameters
 from ..data import (
     BoolArray,
     DepthImage,
@@ -60,7 +60,8 @@ DEFAULT_CONTENDERS = (
     'joint_bilateral',
     *(['librealsense_farthest'] if find_spec('pyrealsense2') else []),
     'refined=refine_depth',
-    'classical=register_color,refine_depth,inpaint_depth',
+    'classical=register_color,refine_depth,inpaint_depth;inpaint_depth.model=',
+    'learned=register_color,refine_depth,inpaint_depth',
 )
 """What is compared unless told otherwise; the last is the one that the report is about."""
 
@@ -110,7 +111,7 @@ def contender(spec: str, sensor: str = '') -> Contender:
 
     Args:
         spec: `NAME=WHAT` or `WHAT`, where WHAT is a peer, stages separated by commas, or a
-            parameter file.
+            parameter file. After NAME=stages or a file, `;stage.parameter=value` sets parameters.
         sensor: Noise model for stages whose `sensor` the file does not set.
 
     Raises:
@@ -121,7 +122,9 @@ def contender(spec: str, sensor: str = '') -> Contender:
     if what in PEERS:
         pipeline = compose({what: PEERS[what]})
         return Contender(name, pipeline, pipeline.Parameters())
+    what, *changes = what.split(';')
     values = read_parameters(Path(what)) if what.endswith(PARAMETER_FILES) else {'stages': what}
+    values |= dict(_parameter(change) for change in changes)
     try:
         configuration = configure(values)
     except ValueError as error:
@@ -137,6 +140,14 @@ def contender(spec: str, sensor: str = '') -> Contender:
         if sensor and key.endswith('.sensor') and key not in values
     }
     return Contender(name, configuration.pipeline, updated_parameters(parameters, unset))
+
+
+def _parameter(text: str) -> tuple[str, Any]:
+    """Read `stage.parameter=value`; nothing after the sign is an empty text."""
+    name, equals, value = text.partition('=')
+    if not equals:
+        raise ValueError(f'{text!r} sets no parameter; write stage.parameter=value')
+    return name, parameter_value(value)
 
 
 @dataclass

@@ -13,12 +13,11 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-@pytest.fixture
-def rooms(tmp_path):
-    """Shards of ten frames: a wall, a box in front of it, and the shadow that it casts."""
+def write_rooms(parent):
+    """Write shards of ten frames: a wall, a box in front of it, and a shadow on either side."""
     from training.examples import FIELDS, Examples, _path, encode
 
-    folder = tmp_path / 'rooms'
+    folder = parent / 'rooms'
     folder.mkdir()
     generator = torch.Generator().manual_seed(0)
     truth_m = torch.full((10, 1, 64, 96), 2.0)
@@ -38,3 +37,9 @@ def rooms(tmp_path):
         with _path(folder, 0, field).open('wb') as file:
             np.save(file, values)
     return folder
+
+
+@pytest.fixture
+def rooms(tmp_path):
+    """A folder of shards; see `write_rooms`."""
+    return write_rooms(tmp_path)
