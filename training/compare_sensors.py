@@ -388,7 +388,18 @@ def compare(
 
 
 def main(settings: Settings) -> dict[str, dict[str, Row]]:
-    """Compare, write numbers and pictures, and return the rows of each recording."""
+    """Compare, write numbers and pictures, and return the rows of each recording.
+
+    Raises:
+        SystemExit: A recording has no settings, or none is there.
+    """
+    unknown = sorted(set(settings.recordings) - set(RECORDINGS))
+    if unknown:
+        listed = ', '.join(RECORDINGS)
+        raise SystemExit(f'Unknown recordings: {", ".join(unknown)}. Known are {listed}.')
+    if not any((settings.data / name).is_dir() for name in settings.recordings):
+        names = ', '.join(settings.recordings)
+        raise SystemExit(f'{settings.data} holds none of the recordings {names}.')
     settings.output.mkdir(parents=True, exist_ok=True)
     tables: dict[str, dict[str, Row]] = {}
     samples: dict[str, tuple[Mapping[str, Samples], list[Mapping[str, Samples]]]] = {}
@@ -636,4 +647,4 @@ def _plot(
 
 
 if __name__ == '__main__':
-    main(tyro.cli(Settings, description=__doc__))
+    main(tyro.cli(Settings, description=__doc__, prog='python -m training.compare_sensors'))

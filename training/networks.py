@@ -2,7 +2,8 @@
 
 A hole belongs to one of the surfaces around it. For every cell of 4x4 pixels the nearest surface
 in eight directions, and the nearest and the farthest surface in the cell itself, are continued as
-planes (linear in inverse depth) to each of its pixels. A small U-Net that sees depth, holes and
+planes (linear in inverse depth) to each of its pixels; a measurement up to four pixels beside a
+pixel is one more candidate. A small U-Net that sees depth, holes and
 colour scores these candidates; likeness of colour between a pixel and a candidate's source is
 given explicitly, as a distance between learned embeddings. The best candidate is taken, never a
 mean, and corrected by a few per cent at most.
@@ -39,6 +40,8 @@ _FARTHEST_APART = 0.5
 """Difference of the logarithms of two depths beyond which one is as bad as another."""
 _LEAST_SUPPORT = 3
 """Measured pixels of a cell that make it a source for other cells."""
+_BESIDE_PX = 4
+"""How far a measurement beside a pixel is looked for."""
 _KEY = 8
 """Length of the embeddings by which pixels and sources are compared."""
 _PIXELS = CELL_PX * CELL_PX
@@ -85,11 +88,15 @@ class Fields(NamedTuple):
         candidates: Of all cells.
         colors: (M, 48) of the pixels of all cells.
         context: (M, C) features of all cells.
+        beside: (M, 16) 1/m, see `Prediction`.
+        beside_px: (M, 16) how far away that is.
     """
 
     candidates: Candidates
     colors: Tensor
     context: Tensor
+    beside: Tensor
+    beside_px: Tensor
 
 
 class Prediction(NamedTuple):
@@ -106,6 +113,8 @@ class Prediction(NamedTuple):
         log_spread: (M, 16) logarithm of the expected error's share of the depth.
         wrong: (M, 16) logit of a measurement being wrong.
         place: Columns and rows of the pixels of cells, (M, 16) each, px.
+        beside: (M, 16) 1/m, the measurement beside each pixel; 0 where there is none.
+        beside_score: (M, 16) its score; very low where there is none.
     """
 
     score: Tensor
@@ -118,10 +127,21 @@ class Prediction(NamedTuple):
     log_spread: Tensor
     wrong: Tensor
     place: tuple[Tensor, Tensor]
+    beside: Tensor
+    beside_score: Tensor
 
     def logits(self) -> Tensor:
-        """Return the candidates' scores, (M, 16, K): their softmax says which one is right."""
-        return self.score + self.query @ self.key.transpose(1, 2)
+        """Return the scores of the candidates and, last, of what is beside, (M, 16, K + 1).
+
+        Their softmax says which one is right.
+        """
+        planes = self.score + self.query @ self.key.transpose(1, 2)
+        return torch.cat([planes, self.beside_score[..., None]], 2)
+
+    def offered(self) -> Tensor:
+        """Return which candidates there are, (M, 16, K + 1) bool."""
+        planes = self.there[:, None].expand(-1, self.beside.shape[1], -1)
+        return torch.cat([planes, self.beside[..., None] > 0], 2)
 
     def choice(self) -> Tensor:
         """Return the candidate that is expected to miss by least, (M, 16) int64.
@@ -134,12 +154,18 @@ class Prediction(NamedTuple):
         # Who is not there is far from everybody.
         log = torch.log(torch.where(self.there, at_center[:, 0], 1e-6))
         apart = (log[:, :, None] - log[:, None]).abs().clamp_max(_FARTHEST_APART)
-        return (self.logits().softmax(2) @ apart).argmin(2)
+        beside = torch.log(torch.where(self.beside > 0, self.beside, 1e-9))[..., None]
+        from_beside = (log[:, None] - beside).abs().clamp_max(_FARTHEST_APART)
+        planes, alone = self.logits().softmax(2).split([log.shape[1], 1], 2)
+        expected = planes @ apart + alone * from_beside
+        expected_beside = (planes * from_beside).sum(2, keepdim=True)
+        return torch.cat([expected, expected_beside], 2).argmin(2)
 
     def inverse(self) -> Tensor:
-        """Return what each candidate says, continued to each pixel, (M, 16, K) 1/m."""
+        """Return what each candidate says, continued to each pixel, (M, 16, K + 1) 1/m."""
         planes = [value[:, None] for value in (*self.planes, self.damping)]
-        return self._continued(planes, [place[:, :, None] for place in self.place])
+        continued = self._continued(planes, [place[:, :, None] for place in self.place])
+        return torch.cat([continued, self.beside[..., None].clamp_min(1e-3)], 2)
 
     def chosen_inverse(self, choice: Tensor) -> Tensor:
         """Return what one candidate for each pixel says, (M, 16) 1/m; NaN where there is none.
@@ -147,9 +173,14 @@ class Prediction(NamedTuple):
         Args:
             choice: (M, 16) int64, its number.
         """
-        planes = [value.gather(1, choice)[..., None] for value in (*self.planes, self.damping)]
+        last = self.there.shape[1] - 1
+        planes = [
+            value.gather(1, choice.clamp_max(last))[..., None]
+            for value in (*self.planes, self.damping)
+        ]
         inverse = self._continued(planes, [place[:, :, None] for place in self.place])[..., 0]
-        return torch.where(self.there.any(1, keepdim=True), inverse, torch.nan)
+        inverse = torch.where(self.there.any(1, keepdim=True), inverse, torch.nan)
+        return torch.where(choice > last, self.beside, inverse)
 
     @staticmethod
     def _continued(planes: list[Tensor], place: list[Tensor]) -> Tensor:
@@ -161,7 +192,7 @@ class Prediction(NamedTuple):
 
     def at(self, cell: Tensor, pixel: Tensor) -> Prediction:
         """Return the prediction for single pixels, as cells of one pixel each: (n, 1, K)."""
-        score, query, correction, log_spread, wrong, x, y = (
+        score, query, correction, log_spread, wrong, x, y, beside, beside_score = (
             value[cell, pixel][:, None]
             for value in (
                 self.score,
@@ -170,6 +201,8 @@ class Prediction(NamedTuple):
                 self.log_spread,
                 self.wrong,
                 *self.place,
+                self.beside,
+                self.beside_score,
             )
         )
         planes = Surfaces(*(value[cell] for value in self.planes))
@@ -184,6 +217,8 @@ class Prediction(NamedTuple):
             log_spread,
             wrong,
             (x, y),
+            beside,
+            beside_score,
         )
 
 
@@ -340,6 +375,31 @@ def find_candidates(inverse: Tensor) -> tuple[Candidates, Tensor]:
     return Candidates(source, there, surfaces, distance), reference
 
 
+def find_beside(inverse: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the measurement nearest to each pixel, the farther surface of two as near.
+
+    Args:
+        inverse: (B, 1, H, W) 1/m, 0 at holes.
+
+    Returns:
+        Its inverse depth, 0 where there is none within `_BESIDE_PX`, and its distance, px; both
+        (B, 1, H, W).
+    """
+    height, width = inverse.shape[2:]
+    found, distance = inverse, torch.zeros_like(inverse)
+    for step in range(1, _BESIDE_PX + 1):
+        padded = functional.pad(found, (1, 1, 1, 1))
+        offsets = [(0, 1), (1, 0), (1, 2), (2, 1)]
+        if step % 2 == 0:  # an octagon: nearly a circle
+            offsets += [(0, 0), (0, 2), (2, 0), (2, 2)]
+        around = torch.cat([padded[:, :, y : y + height, x : x + width] for y, x in offsets], 1)
+        farthest = torch.where(around > 0, around, 1e4).amin(1, keepdim=True)
+        new = (found <= 0) & (farthest < 1e3)
+        found = torch.where(new, farthest, found)
+        distance = torch.where(new, float(step), distance)
+    return found, distance
+
+
 class Block(nn.Module):
     """Two 3x3 convolutions around which the features are led past.
 
@@ -427,7 +487,9 @@ class DepthChooser(nn.Module):
         self.color_embedding = nn.Linear(3, _KEY, bias=False)
         self.distance_weight = nn.Parameter(torch.tensor(1.0))
         self.place_weight = nn.Parameter(torch.tensor(0.25))
-        for layer in (self.head, self.query, self.key):
+        self.beside = nn.Linear(channels, _PIXELS)
+        self.beside_weight = nn.Parameter(torch.tensor(1.0))
+        for layer in (self.head, self.query, self.key, self.beside):
             nn.init.normal_(layer.weight, std=0.01)
             nn.init.zeros_(layer.bias)
         nn.init.normal_(self.color_embedding.weight, std=3.0)
@@ -445,13 +507,20 @@ class DepthChooser(nn.Module):
             color: (B, 3, H, W), 0 to 1; all zeros where there is none.
         """
         with torch.no_grad():
-            inverse = to_cells(torch.where(depth_m > 0, 1 / depth_m.clamp_min(1e-3), 0.0))
+            image = torch.where(depth_m > 0, 1 / depth_m.clamp_min(1e-3), 0.0)
+            inverse, beside = to_cells(image), find_beside(image)
             candidates, reference = find_candidates(inverse)
             colors = to_cells(color)
             features = self._features(inverse, candidates, reference, colors)
         with torch.autocast(depth_m.device.type, torch.bfloat16, enabled=self.mixed):
             context = self.context(features)
-        return Fields(candidates, to_rows(colors), to_rows(context.float()))
+        return Fields(
+            candidates,
+            to_rows(colors),
+            to_rows(context.float()),
+            to_rows(to_cells(beside[0])),
+            to_rows(to_cells(beside[1])),
+        )
 
     def _features(
         self, inverse: Tensor, candidates: Candidates, reference: Tensor, colors: Tensor
@@ -546,6 +615,12 @@ class DepthChooser(nn.Module):
         # One product makes all of it: |q - k|^2 but for |q|^2, which all candidates share.
         bias = torch.where(there, near_by - (keys * keys).sum(2), -1e4)
         ones = torch.ones_like(query[..., 0])
+        beside_px = rows(fields.beside_px)
+        # A measurement that is judged wrong is no candidate for itself.
+        beside = torch.where(beside_px > 0, rows(fields.beside), 0.0)
+        beside_score = self.beside(context) - self.beside_weight * torch.log(
+            beside_px.clamp_min(1.0) / CELL_PX
+        )
         return Prediction(
             score.reshape(-1, _PIXELS, CANDIDATES),
             torch.cat([2 * query, torch.stack([*inner, ones], 2)], 2),
@@ -557,6 +632,8 @@ class DepthChooser(nn.Module):
             rows(log_spread),
             rows(wrong),
             (x, y),
+            beside,
+            torch.where(beside > 0, beside_score, -1e4),
         )
 
     def _nearness(self, distance: Tensor, away: list[Tensor]) -> tuple[Tensor, list[Tensor]]:

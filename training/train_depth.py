@@ -59,6 +59,8 @@ class Settings:
     """At its greatest; it rises over the first 3 % of the steps and falls as a cosine."""
     seed: int = 0
     """Of weights and samples."""
+    initial: Path | None = None
+    """Checkpoint of another run to take the weights from; what it lacks stays random."""
     held_out: int = 50
     """Frames at the end of the shards that are not trained on but validated on."""
     pixels: int = 4000
@@ -135,7 +137,7 @@ def losses(prediction: Prediction, sample: Sample, pixels: int) -> dict[str, Ten
     part = prediction.at(cell, pixel)
     want_m = truth_m[cell, pixel]
     logits, offered_m = part.logits()[:, 0], 1 / part.inverse()[:, 0]
-    offered = part.there
+    offered = part.offered()[:, 0]
     costs = torch.where(offered, cost(offered_m, want_m[:, None]), 2.0)
     probability = logits.softmax(1)
     least = costs.detach().amin(1, keepdim=True)
@@ -259,6 +261,8 @@ def train(settings: Settings) -> Path:
         raw_network.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=0.01
     )
     smooth: Any = get_ema_multi_avg_fn
+    if settings.initial is not None:
+        _take(raw_network, settings.initial)
     average = AveragedModel(raw_network, multi_avg_fn=smooth(0.998))
     path = settings.run / CHECKPOINT
     start, watched = 0, 0.0
@@ -392,6 +396,17 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     return str(value) if isinstance(value, Path) else value
+
+
+def _take(network: DepthChooser, checkpoint: Path) -> None:
+    """Take the averaged weights of another run, as far as they fit."""
+    state = torch.load(checkpoint, map_location='cpu', weights_only=True)['average']
+    prefix = 'module.'
+    given = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+    own = network.state_dict()
+    fitting = {k: v for k, v in given.items() if k in own and own[k].shape == v.shape}
+    network.load_state_dict(own | fitting)
+    print(f'{checkpoint}: took {len(fitting)} of {len(own)} tensors.')
 
 
 _MAY_DIFFER = (

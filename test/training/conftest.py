@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 
-torch = pytest.importorskip('torch', reason="training needs torch: pip install '.[train]'")
-
 
 @pytest.fixture(autouse=True)
 def one_thread():
     """Tests run side by side; more threads than cores make each of them slow."""
+    # Not at the top: `pytest test/training` cannot skip what its first conftest raises.
+    torch = pytest.importorskip('torch', reason="training needs torch: pip install '.[train]'")
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -15,6 +15,8 @@ def one_thread():
 
 def write_rooms(parent):
     """Write shards of ten frames: a wall, a box in front of it, and a shadow on either side."""
+    import torch
+
     from training.examples import FIELDS, Examples, _path, encode
 
     folder = parent / 'rooms'

@@ -10,6 +10,7 @@ from training.networks import (
     _look,
     decide,
     estimate,
+    find_beside,
     find_candidates,
     from_rows,
     to_cells,
@@ -69,8 +70,9 @@ def test_a_plane_is_continued_into_a_hole(left, within):
     inverse = full.inverse()  # (M, 16, K)
     want = to_rows(to_cells(plane[None, None]))[..., None].expand_as(inverse)
     hole = (to_rows(to_cells(holed[None, None])) == 0)[..., None]
-    straight = torch.arange(CANDIDATES) >= 2
-    where = hole & prediction.there[:, None] & straight
+    number = torch.arange(CANDIDATES + 1)
+    straight = (number >= 2) & (number < CANDIDATES)
+    where = hole & prediction.offered() & straight
     assert where.any()
     # Cells that the hole cuts have their centre elsewhere, which slopes see a little.
     torch.testing.assert_close(inverse[where], want[where], atol=within, rtol=0)
@@ -191,3 +193,15 @@ def test_judging_only_where_something_is_to_be_decided_changes_nothing():
     assert (all_cells.wrong > 0.5).any()
     for one, other in zip(all_cells, some, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_what_is_beside_is_the_nearest_measurement_and_of_two_the_farther():
+    inverse = torch.zeros(1, 1, 9, 16)
+    inverse[0, 0, 4, 3], inverse[0, 0, 4, 9] = 1.0, 0.5
+    found, distance_px = find_beside(inverse)
+    assert found[0, 0, 4].tolist() == 6 * [1.0] + 8 * [0.5] + 2 * [0.0]
+    assert distance_px[0, 0, 4].tolist() == [3, 2, 1, 0, 1, 2, 3, 2, 1, 0, 1, 2, 3, 4, 0, 0]
+    # An octagon: one step along an axis, the next also across.
+    assert distance_px[0, 0, 3, 2] == 2
+    assert distance_px[0, 0, 2, 1] == 3
+    assert found[0, 0, 0, 0] == 0

@@ -1,4 +1,10 @@
-"""Write a contact sheet of scenes and tell how fast they are made."""
+"""Write a contact sheet of scenes and tell how fast they are made.
+
+    python -m training.render --scenes 12 --seed 3 --output scenes.png
+
+Each scene is four pictures: colour, depth (near is blue, far is red), normals, objects. Scene n
+of a seed is always the same, whatever is beside it: --first 40 --scenes 1 shows one of them again.
+"""
 
 from __future__ import annotations
 
@@ -76,7 +82,9 @@ def scenes(options: Options, indices: range) -> tuple[World, Cameras]:
 
 def main() -> None:
     """Render, write, measure."""
-    options = tyro.cli(Options, description=__doc__)
+    options = tyro.cli(Options, description=__doc__, prog='python -m training.render')
+    if min(options.scenes, options.batch) < 1:
+        raise SystemExit('--scenes and --batch must be at least 1.')
     renderer = Renderer(compiled=options.compiled, shadows=options.shadows)
     rows = []
     for first in range(options.first, options.first + options.scenes, options.batch):
@@ -92,7 +100,9 @@ def main() -> None:
     if len(rows) % 2:
         rows.append(np.zeros_like(rows[0]))
     pairs = [np.hstack(rows[i : i + 2]) for i in range(0, len(rows), 2)]
-    cv2.imwrite(str(options.output), np.vstack(pairs))
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    if not cv2.imwrite(str(options.output), np.vstack(pairs)):
+        raise SystemExit(f'{options.output} cannot be written.')
     print(f'{options.output}: {options.scenes} scenes')
     if options.seconds > 0:
         measure(renderer, options)

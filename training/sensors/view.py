@@ -122,9 +122,11 @@ def _slope(image: Tensor, axis: int) -> Tensor:
     """The smaller of both one-sided differences: of two surfaces a pixel lies on one."""
     step = image.diff(dim=axis)
     pad = (1, 0, 0, 0) if axis == 3 else (0, 0, 1, 0)
-    before = functional.pad(step, pad)
-    after = functional.pad(step, pad[1::-1] + pad[:1:-1])
-    return torch.where(before.abs() < after.abs(), before, after)
+    # The outermost pixels have a neighbour on one side only.
+    before = functional.pad(step, pad, value=torch.inf)
+    after = functional.pad(step, pad[1::-1] + pad[:1:-1], value=torch.inf)
+    slope = torch.where(before.abs() < after.abs(), before, after)
+    return slope.masked_fill_(slope.isinf(), 0.0)
 
 
 def see_through(

@@ -194,6 +194,40 @@ def test_glass_shows_what_is_behind_it():
     torch.testing.assert_close(seen.behind_m[0, 0][~glass], seen.depth_m[0, 0][~glass])
 
 
+def test_behind_glass_there_may_be_nothing():
+    pane = box((0, 0, 2), (3, 3, 0.01), PAINT._replace(glass=0.9))
+    seen = Renderer()(world(pane), camera())
+    assert seen.glass.all()
+    torch.testing.assert_close(seen.depth_m, torch.full_like(seen.depth_m, 1.99))
+    assert seen.behind_m.isnan().all()
+    without, _ = Renderer().depth(world(pane, WALL), camera())  # light passes panes
+    torch.testing.assert_close(without, torch.full_like(without, 5.0))
+
+
+def test_a_mirror_shows_what_is_in_front_of_it_at_the_length_of_the_path():
+    forward = ((1.0, 0.0, 0.0), (0.0, 0.0, 1.0), (0.0, -1.0, 0.0))
+    glass = box((0, 0, 2), (0.5, 0.01, 0.5), PAINT._replace(mirror=0.9), forward)
+    red = PAINT._replace(palette=((0.8, 0.05, 0.05),) * 3)
+    behind = box((0, 0, -3.5), (9, 9, 0.5), red)  # 3 m behind the camera
+    seen = Renderer()(world(glass, WALL, behind), camera())
+    mirror = seen.mirror[0, 0]
+    u, v = np.meshgrid(np.arange(WIDTH) - CX, np.arange(HEIGHT) - CY)
+    want = np.maximum(abs(u), abs(v)) / FOCAL_PX * 1.99 < 0.5
+    np.testing.assert_array_equal(mirror.numpy(), want)
+    count = int(mirror.sum())
+    torch.testing.assert_close(seen.depth_m[0, 0][mirror], torch.full((count,), 1.99))
+    # 1.99 m to the mirror, and from there 1.99 m + 3 m back.
+    torch.testing.assert_close(seen.behind_m[0, 0][mirror], torch.full((count,), 6.98))
+    torch.testing.assert_close(seen.behind_m[0, 0][~mirror], seen.depth_m[0, 0][~mirror])
+    red_share = seen.rgb[0, 0] / seen.rgb[0].sum(0)
+    assert red_share[25, 30] > 0.5
+    assert red_share[2, 2] < 0.4
+    # Its back is no mirror.
+    turned = glass._replace(turn=((1.0, 0.0, 0.0), (0.0, 0.0, -1.0), (0.0, 1.0, 0.0)))
+    back = Renderer()(world(turned, WALL, behind), camera())
+    torch.testing.assert_close(back.behind_m, back.depth_m)
+
+
 def test_what_a_lamp_does_not_reach_is_darker():
     lamps = [Lamp((-2, 0, 1), (9, 9, 9)), *[Lamp((0, 0, 0), (0, 0, 0))] * 2]
     ball = ellipsoid((0, 0, 3), (0.4, 0.4, 0.4), PAINT)
@@ -236,6 +270,29 @@ def test_shards_and_later_starts_render_the_same_scenes():
     torch.testing.assert_close(all_[3], odd, equal_nan=True)
     later = next(iter(stream(3, start=2, **size))).depth_m
     torch.testing.assert_close(all_[2], later, equal_nan=True)
+
+
+def test_the_same_seed_renders_the_same_pictures_to_the_bit():
+    first, again, other = (
+        Renderer()(*sample_batch(seed, [4], height=48, width=64, frames=2)) for seed in (9, 9, 8)
+    )
+    for name in ('rgb', 'depth_m', 'behind_m', 'normals', 'instances', 'albedo', 'ir_reflectance'):
+        a, b = getattr(first, name), getattr(again, name)
+        torch.testing.assert_close(a, b, equal_nan=True, rtol=0, atol=0)
+    assert not torch.equal(first.rgb, other.rgb)
+    assert not torch.equal(first.rgb[0], first.rgb[1])  # the hand has moved
+
+
+def test_a_stream_goes_on_exactly_where_it_stopped():
+    size = {'batch': 2, 'height': 32, 'width': 48, 'views': 2, 'shard': 1, 'shards': 3}
+    whole = list(itertools.islice(stream(3, **size), 3))
+    later = next(iter(stream(3, start=2, **size)))
+    assert whole[2].depth_m.shape == (4, 1, 32, 48)
+    assert torch.equal(whole[2].rgb, later.rgb)
+    assert torch.equal(whole[2].instances, later.instances)
+    # Shard 1 of 3, batches of 2: the third batch is scenes (4, 5) * 3 + 1.
+    named = Renderer()(*sample_batch(3, [13, 16], height=32, width=48, views=2))
+    assert torch.equal(named.rgb, later.rgb)
 
 
 def test_pictures_are_whole():
