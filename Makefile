@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INPUTS := setup.py package.xml
 
-.PHONY: venv demo test lint bench docs clean
+.PHONY: venv demo test lint bench docs weights clean
 
 venv: $(VENV)/installed
 
@@ -25,6 +25,12 @@ bench: $(VENV)/installed
 
 docs: $(VENV)/installed
 	$(BIN)/python -m depth_refiner_ros.reference
+
+# Hours on a CPU of two cores, minutes on a GPU; each step goes on where it was stopped.
+weights: $(VENV)/installed-train
+	$(BIN)/python -m training.examples data/rooms --frames 4000
+	$(BIN)/python -m training.train_depth data/rooms runs/depth_small --steps 6000
+	$(BIN)/python -m training.export runs/depth_small/checkpoint.pt depth_refiner_ros/models/depth_small.onnx
 
 clean:
 	rm -rf $(VENV) build *.egg-info demo

@@ -207,8 +207,8 @@ class Stage(Protocol):
     """A callable from one value per input to one value per output, with declared parameters.
 
     `parameters` may be replaced between two calls; what is declared `live` then takes effect.
-    A stage that runs models has a `back_end`, what runs them at present, and a `trouble`, why none
-    does; hosts tell both.
+    A stage that runs models has a `back_end`, what runs them at present, a `note`, why that was
+    chosen, and a `trouble`, why none does; hosts tell them.
     """
 
     Parameters: ClassVar[Any]
@@ -252,6 +252,12 @@ class Pipeline:
         """What keeps stages from doing their best, by name: they run, but not as configured."""
         told = {name: getattr(stage, 'trouble', '') for name, stage in self.stages.items()}
         return {name: trouble for name, trouble in told.items() if trouble}
+
+    @property
+    def notes(self) -> dict[str, str]:
+        """What was chosen to run models and why, by stage."""
+        told = {name: getattr(stage, 'note', '') for name, stage in self.stages.items()}
+        return {name: note for name, note in told.items() if note}
 
     @property
     def back_ends(self) -> dict[str, str]:

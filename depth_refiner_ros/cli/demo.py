@@ -22,8 +22,8 @@ from ..data import BoolArray, Float32Array, UInt8Array
 from ..hosts.bag import BagWriter, Frames, Recording, Result, open_bag, record, replay
 from ..pictures import Panel, Picture, Section, Table
 from ..simulation import SimulatedFrame, simulate
-from ..stage import topic_inputs, updated_parameters
-from .replay import progress
+from ..stage import Pipeline, topic_inputs, updated_parameters
+from .replay import progress, tell_models
 
 NAMESPACE = 'camera'
 _PIPELINE = pipeline_type(DEFAULT_STAGES)
@@ -261,7 +261,8 @@ class Demo:
         scores, costs, shown = Scores(), Costs(), []
         pictured = {0, self.frames // 2, self.frames - 1}
         with open_bag(recording) as reader, BagWriter(refined) as writer:
-            results = refine(reader, writer, costs)
+            pipeline = _PIPELINE()
+            results = refine(reader, writer, pipeline, costs)
             for number, result in enumerate(
                 progress(results, 'refining its recording', self.frames, console)
             ):
@@ -275,6 +276,7 @@ class Demo:
         timed = Table(('time per frame', 'median'), costs.rows())
         for table in (compared, timed):
             console.print(_for_terminal(table))
+        tell_models(console, pipeline)
         picture, page = self.output / 'before_after.png', self.output / 'index.html'
         pictures.write_png(picture, before_after(shown[-1]))
         pictures.write_page(page, 'Depth before and after', _sections(compared, timed, shown))
@@ -318,13 +320,14 @@ class Costs:
         return [(name, f'{1000 * median(spent_s):.1f} ms') for name, spent_s in parts.items()]
 
 
-def refine(reader: Recording, writer: BagWriter, costs: Costs) -> Iterator[Result]:
+def refine(
+    reader: Recording, writer: BagWriter, pipeline: Pipeline, costs: Costs
+) -> Iterator[Result]:
     """Replay a recording through the default pipeline into a new one.
 
     Raises:
         BagError: If one cannot be read or the other written.
     """
-    pipeline = _PIPELINE()
     pipeline.parameters = updated_parameters(
         pipeline.parameters, {'project_points.stride_px': _POINT_STRIDE_PX}
     )

@@ -30,7 +30,7 @@ from ..config import (
 )
 from ..data import DepthImage
 from ..hosts import bag as bags
-from ..stage import topic_inputs
+from ..stage import Pipeline, topic_inputs
 from .flags import ParameterFlags, given
 
 
@@ -117,6 +117,7 @@ class Replay:
                     interrupted = True
         summary.finish()
         _report(console, self, summary, holes, frames)
+        tell_models(console, pipeline)
         if interrupted:
             output = escape(str(self.output))
             console.print(f'[yellow]interrupted[/yellow]: {output} holds what was done')
@@ -154,6 +155,16 @@ def progress(items: Any, description: str, total: int, console: Console) -> Iter
         for item in items:
             yield item
             bar.advance(task)
+
+
+def tell_models(console: Console, pipeline: Pipeline) -> None:
+    """Print what ran the models of a pipeline, or why nothing did."""
+    for note in pipeline.notes.values():
+        console.print(escape(note), soft_wrap=True, highlight=False)
+    for stage, trouble in pipeline.troubles.items():
+        console.print(
+            f'[yellow]{stage} ran without its model[/yellow]: {escape(trouble)}', soft_wrap=True
+        )
 
 
 def _keeper(reader: bags.Recording, writer: bags.BagWriter, written: Set[str]) -> Any:

@@ -225,5 +225,6 @@ class LiveRunner:
             'clock_jumps': str(counts.jumps),
             'holes_in': f'{self._holes[0]:.3f}',
             'holes_out': f'{self._holes[1]:.3f}',
+            **{f'{stage}.model': note for stage, note in self._pipeline.notes.items()},
             **{f'received.{port}': str(count) for port, count in self._received.items()},
         }

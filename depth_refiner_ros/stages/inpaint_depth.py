@@ -79,6 +79,7 @@ class InpaintDepth:
     Attributes:
         trouble: Why the model does not run; empty if it does, or none is wanted.
         back_end: What fills holes: the back end of the model, or 'classical'.
+        note: Why that back end was chosen, once it was.
     """
 
     Parameters: ClassVar[Any] = InpaintDepthParameters
@@ -102,7 +103,7 @@ class InpaintDepth:
         model: Callable[..., Mapping[str, Any] | None] | None = None,
     ) -> None:
         self.parameters = parameters or InpaintDepthParameters()
-        self.trouble = ''
+        self.trouble = self.note = ''
         self.back_end = 'classical'
         self._given = model
         self._guarded: tuple[tuple[str, str, int], GuardedModel] | None = None
@@ -172,7 +173,7 @@ class InpaintDepth:
         if color is None:
             color = np.zeros((*depth_m.shape, 3), np.uint8)
         outputs = model(depth_m=depth_m, color=np.ascontiguousarray(color))
-        self.trouble = getattr(model, 'trouble', '')
+        self.trouble, self.note = getattr(model, 'trouble', ''), getattr(model, 'told', '')
         self.back_end = 'classical' if outputs is None else getattr(model, 'back_end', 'model')
         return outputs
 

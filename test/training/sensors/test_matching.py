@@ -82,3 +82,11 @@ def test_matching_rendered_images_finds_the_wall_and_loses_what_one_eye_misses()
     assert found_m[100:, :14].isnan().all()
     again = match_rendered_pair(view, torch.Generator().manual_seed(0))[0, 0]
     assert torch.equal(again.nan_to_num(), found_m.nan_to_num())
+
+
+def test_a_step_hides_a_strip_as_wide_as_itself_unless_it_is_very_small():
+    disparity_px = torch.full((1, 1, 1, 60), 5.0)
+    disparity_px[..., 30:40] = 9.0
+    assert occluded(disparity_px)[0, 0, 0].nonzero()[:, 0].tolist() == [26, 27, 28, 29]
+    disparity_px[..., 30:40] = 6.2  # roughness of a surface, not another one
+    assert not occluded(disparity_px).any()
