@@ -3,14 +3,13 @@ import json
 import numpy as np
 import pytest
 
-onnx = pytest.importorskip('onnx', reason='makes the models of these tests: pip install onnx')
-pytest.importorskip('onnxruntime', reason='runs the models of these tests')
-
-from onnx import TensorProto, helper
-
 
 def tiny_model(depth_m=2.0, operators=(), domain='', metadata=True):
     """A model that fills every hole with one depth, and doubts what is farther than 5 m."""
+    # Not at the top: pytest cannot skip what a conftest raises.
+    pytest.importorskip('onnx', reason='makes the models of these tests: pip install onnx')
+    from onnx import TensorProto, helper
+
     image = ['h', 'w']
     nodes = [
         helper.make_node('IsNaN', ['depth_m'], ['hole']),
@@ -54,6 +53,7 @@ def frame():
 @pytest.fixture
 def tiny(tmp_path, frame):
     """The path of a model, with stored frames beside it."""
+    pytest.importorskip('onnxruntime', reason='runs the models of these tests')
     path = tmp_path / 'tiny.onnx'
     path.write_bytes(tiny_model().SerializeToString())
     estimate_m = np.nan_to_num(frame['depth_m'], nan=2.0)

@@ -3,13 +3,15 @@ import contextlib
 import hypothesis
 from hypothesis import strategies
 import numpy as np
-import onnx
-from onnx import helper, numpy_helper
 import pytest
 
 from depth_refiner_ros.inference import ModelError, read_onnx
 
 from .conftest import tiny_model
+
+onnx = pytest.importorskip('onnx', reason='makes the models of these tests: pip install onnx')
+
+from onnx import helper, numpy_helper
 
 
 def test_a_model_says_what_it_is(tiny):
