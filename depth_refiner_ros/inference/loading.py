@@ -40,11 +40,11 @@ BACK_ENDS = {
     'openvino-bf16': BackEnd(
         'openvino', 'openvino>=2024.4', ('open_vino', 'OpenVinoModel'), {'precision': 'bf16'}
     ),
-    'onnxruntime': BackEnd(
-        'onnxruntime', 'onnxruntime>=1.16', ('onnx_runtime', 'OnnxRuntimeModel'), {}
-    ),
     'openvino': BackEnd(
         'openvino', 'openvino>=2024.4', ('open_vino', 'OpenVinoModel'), {'precision': 'f32'}
+    ),
+    'onnxruntime': BackEnd(
+        'onnxruntime', 'onnxruntime>=1.16', ('onnx_runtime', 'OnnxRuntimeModel'), {}
     ),
 }
 """By name, the fastest first as measured: `auto` takes the first that is there and agrees.

@@ -49,9 +49,10 @@ class InpaintDepthParameters(Parameters):
         choices=tuple(SENSORS),
     )
     model: str = parameter(
-        'depth_small',
-        'Learned model that chooses the surface of a hole: the name of a shipped one or the path '
-        'of an .onnx file; empty for the classical filter, which also serves while no model can.',
+        '',
+        'Learned model that chooses the surface of a hole: the name of a shipped one, such as '
+        'depth_small, or the path of an .onnx file; empty for the classical filter, which also '
+        'serves while no model can.',
     )
     device: str = parameter(
         'auto',

@@ -359,17 +359,17 @@ def test_rerun_shows_what_was_scored(noisy_folder, counting):
 def test_defaults_leave_out_what_is_not_installed():
     names = [named(spec)[0] for spec in run_module.DEFAULT_CONTENDERS]
     assert names[0] == 'raw'
-    assert names[-2:] == ['classical', 'learned']
+    assert names[-2:] == ['learned', 'classical']
     assert len(set(names)) == len(names)
 
 
 def test_a_contender_sets_parameters_of_its_stages():
-    made = contender(
-        'c=refine_depth,inpaint_depth;inpaint_depth.model=;inpaint_depth.max_hole_px=5'
-    )
-    assert made.parameters.inpaint_depth.model == ''
+    spec = 'c=refine_depth,inpaint_depth;inpaint_depth.model=x;inpaint_depth.max_hole_px=5'
+    made = contender(spec)
+    assert made.parameters.inpaint_depth.model == 'x'
     assert made.parameters.inpaint_depth.max_hole_px == 5.0
-    assert contender('refine_depth,inpaint_depth').parameters.inpaint_depth.model == 'depth_small'
+    empty = contender('c=refine_depth,inpaint_depth;inpaint_depth.model=')
+    assert empty.parameters.inpaint_depth.model == ''
     with pytest.raises(ValueError, match=r'write stage\.parameter=value'):
         contender('c=refine_depth;spatial_filter')
     with pytest.raises(ValueError, match='did you mean'):
