@@ -247,6 +247,21 @@ def _choose(
     return depth_m, deviation_m
 
 
+def without_strays(depth_m: Float32Array, filled: BoolArray) -> Float32Array:
+    """Takes back filled pixels that stand alone: the median around them, which some pixel has.
+
+    Args:
+        depth_m: (H, W) metres, NaN where there is nothing.
+        filled: (H, W), which pixels may change.
+    """
+    inverse = np.zeros(depth_m.shape, np.float32)
+    np.divide(1, depth_m, out=inverse, where=np.isfinite(depth_m))
+    median = np.asarray(cv2.medianBlur(inverse, 5), np.float32)
+    changed = filled & (median > 0)
+    result: Float32Array = np.divide(1, median, out=depth_m.copy(), where=changed)
+    return result
+
+
 def _bordered(image: npt.NDArray[T], value: float) -> npt.NDArray[T]:
     bordered = cv2.copyMakeBorder(image, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=value)
     return bordered.view(image.dtype)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+import cv2
 import numpy as np
 
 from ..data import (
@@ -18,12 +19,15 @@ from ..data import (
     StddevImage,
     UInt8Array,
 )
-from ..filters.inpaint import Inpainting, inpaint, narrow
+from ..filters.inpaint import Inpainting, inpaint, narrow, without_strays
 from ..filters.noise import SENSORS
 from ..geometry import check_camera_fits
 from ..inference import BACK_ENDS, GuardedModel
 from ..stage import Input, Parameters, Topic, parameter
 from .project_points import registered
+
+_STRAY_PASSES = 3
+"""A model's cells leave speckles in wide holes; each pass wears them down by two pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +66,13 @@ class InpaintDepthParameters(Parameters):
     )
     threads: int = parameter(
         0, 'CPU threads of the model; 0 lets the back end choose.', range=(0, 256)
+    )
+    rim_px: float = parameter(
+        4.0,
+        'Pixels of a hole this close to a measurement are filled classically beside a model too, '
+        'which sees cells of four pixels and is best where context decides.',
+        unit='px',
+        range=(0, 1000),
     )
     wrong_threshold: float = parameter(
         0.8,
@@ -140,7 +151,9 @@ class InpaintDepth:
                 max_distance_m=p.max_distance_m,
             )
         else:
-            depth_m, stddev_m, filled = self._taken(depth.depth_m, measured_stddev_m, learned)
+            depth_m, stddev_m, filled = self._taken(
+                depth.depth_m, measured_stddev_m, guide, learned
+            )
         if provenance is None:
             marks = np.where(np.isnan(depth_m), Provenance.INVALID, Provenance.MEASURED).astype(
                 np.uint8
@@ -182,6 +195,7 @@ class InpaintDepth:
         self,
         depth_m: Float32Array,
         measured_stddev_m: Float32Array,
+        color: UInt8Array | None,
         outputs: Mapping[str, Float32Array],
     ) -> Inpainting:
         """Take what the model says of holes, and of measurements that it believes wrong."""
@@ -192,9 +206,20 @@ class InpaintDepth:
         if p.max_distance_m > 0:
             with np.errstate(invalid='ignore'):
                 filled &= outputs['estimate_m'] <= p.max_distance_m
-        kept = np.where(measured, depth_m, np.float32(np.nan))
-        return Inpainting(
-            np.where(filled, outputs['estimate_m'], kept),
-            np.where(filled, outputs['stddev_m'], measured_stddev_m).astype(np.float32),
-            filled,
-        )
+        kept_m = np.where(measured & ~doubted, depth_m, np.float32(np.nan))
+        estimate_m, stddev_m = outputs['estimate_m'], outputs['stddev_m']
+        if p.rim_px > 0 and filled.any():
+            by_filter = inpaint(
+                kept_m, stddev_m=measured_stddev_m, color=color, max_hole_px=0, max_distance_m=0
+            )
+            away_px = cv2.distanceTransform(
+                np.isnan(kept_m).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5
+            )
+            rim = by_filter.filled & (away_px <= p.rim_px)
+            estimate_m = np.where(rim, by_filter.depth_m, estimate_m)
+            stddev_m = np.where(rim, by_filter.stddev_m, stddev_m)
+        filled_m = np.where(filled, estimate_m, np.where(measured, depth_m, np.float32(np.nan)))
+        for _ in range(_STRAY_PASSES):
+            filled_m = without_strays(filled_m, filled)
+        stddev_m = np.where(filled, stddev_m, measured_stddev_m).astype(np.float32)
+        return Inpainting(filled_m, stddev_m, filled)

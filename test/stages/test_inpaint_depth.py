@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from depth_refiner_ros.data import (
     ColorImage,
@@ -85,7 +86,7 @@ def test_nothing_measured():
 
 
 class Knowing:
-    """A model that says 1.5 m everywhere and doubts the first row."""
+    """A model that says 1.5 m everywhere and doubts the first six rows."""
 
     trouble, back_end = '', 'knowing'
 
@@ -96,28 +97,29 @@ class Knowing:
     def __call__(self, depth_m, color):
         self.seen.append(color)
         wrong = np.zeros_like(depth_m)
-        wrong[0] = self.doubt
+        wrong[:6] = self.doubt
         wrong[np.isnan(depth_m)] = 0
         estimate_m = np.full_like(depth_m, 1.5)
         return {'estimate_m': estimate_m, 'stddev_m': 0.1 * estimate_m, 'wrong': wrong}
 
 
 def learned(model, **changed):
-    return InpaintDepth(InpaintDepthParameters(**changed), model)
+    return InpaintDepth(InpaintDepthParameters(**({'rim_px': 0.0} | changed)), model)
 
 
 def test_a_model_fills_holes_and_replaces_what_it_believes_wrong():
     stage = learned(Knowing())
     out = stage(holed_wall(), CAMERA)
     depth_m, marks = out['depth'].depth_m, out['provenance'].provenance
-    assert (depth_m[20:30, 30:40] == 1.5).all()
-    assert (depth_m[0] == 1.5).all()
-    assert (depth_m[1:20] == 2.0).all()
+    # What stands alone is taken back, so corners are rounded.
+    assert (depth_m[22:28, 32:38] == 1.5).all()
+    assert (depth_m[:4, 4:-4] == 1.5).all()
+    assert (depth_m[6:20] == 2.0).all()
     assert (marks[20:30, 30:40] == Provenance.INPAINTED).all()
-    assert (marks[0] == Provenance.INPAINTED).all()
-    assert (marks[1:20] == Provenance.MEASURED).all()
+    assert (marks[:6] == Provenance.INPAINTED).all()
+    assert (marks[6:20] == Provenance.MEASURED).all()
     assert out['stddev'].stddev_m[0, 0] == np.float32(0.15)
-    assert out['stddev'].stddev_m[5, 5] < 0.05
+    assert out['stddev'].stddev_m[8, 5] < 0.05
     assert (stage.back_end, stage.trouble) == ('knowing', '')
 
 
@@ -167,3 +169,26 @@ def test_what_a_model_cannot_know_stays_empty():
     assert np.isnan(out['depth'].depth_m[22, 35])
     assert out['provenance'].provenance[22, 35] == Provenance.INVALID
     assert out['depth'].depth_m[23, 35] == 1.5
+
+
+def test_the_rim_of_a_hole_is_the_filters():
+    out = learned(Knowing(0.0), rim_px=2.0)(holed_wall(), CAMERA)
+    hole_m = out['depth'].depth_m[20:30, 30:40]
+    # A wall of 2 m all around, and a model that says 1.5 m.
+    assert hole_m[1:9, 1] == pytest.approx(2.0)
+    assert (hole_m[4:6, 4:6] == 1.5).all()
+    by_filter = classical()(holed_wall(), CAMERA)
+    np.testing.assert_array_equal(
+        out['stddev'].stddev_m[20, 30:40], by_filter['stddev'].stddev_m[20, 30:40]
+    )
+
+
+def test_strays_of_a_model_are_taken_back():
+    class Speckled(Knowing):
+        def __call__(self, depth_m, color):
+            outputs = super().__call__(depth_m, color)
+            outputs['estimate_m'][25, 35] = 9.0
+            return outputs
+
+    out = learned(Speckled(0.0))(holed_wall(), CAMERA)
+    assert out['depth'].depth_m[25, 35] == 1.5
