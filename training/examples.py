@@ -183,6 +183,11 @@ class Shards:
             depth_m[depth_m == 0] = np.nan
         return color, torch.from_numpy(truth)[None], torch.from_numpy(raw)[None]
 
+    def focal_px(self, index: int) -> float:
+        """Return the focal length of a frame."""
+        shard = int(np.searchsorted(self._starts, index, 'right')) - 1
+        return float(self._arrays[shard]['focal_px'][index - self._starts[shard]])
+
     @property
     def size(self) -> tuple[int, int]:
         """Rows and columns of every frame."""

@@ -1,0 +1,318 @@
+"""Train depth from colour alone on rendered scenes; see `training.examples` for making these.
+
+    python -m training.examples data/rooms --frames 4000
+    python -m training.train_monocular data/rooms runs/monocular --steps 4000
+
+Ctrl-C saves a checkpoint; the same command goes on from it, with the very samples that would have
+followed. On several GPUs or machines: torchrun --nproc-per-node 8 -m training.train_monocular ...
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+import time
+from typing import Any, Literal
+
+from lightning_fabric import Fabric
+import numpy as np
+import numpy.typing as npt
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+import torch
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader, Subset
+from torch.utils.tensorboard import SummaryWriter
+import tyro
+
+from depth_refiner_ros.pictures import depth_scale
+
+from .examples import Shards
+from .monocular import Guess, MonocularDepth
+from .real import RealViews, relative_errors, score_views
+from .train_depth import CHECKPOINT, Stop, commit, learning_rate, plain
+from .views import Appearance, View, Views
+
+
+@dataclass
+class Settings:
+    """Train depth from colour alone."""
+
+    data: tyro.conf.Positional[Path]
+    """Folder of shards, written by `python -m training.examples`."""
+    run: tyro.conf.Positional[Path]
+    """Folder for checkpoints and TensorBoard; a run found there is continued."""
+    size: Literal['small', 'base'] = 'base'
+    """Of the network."""
+    steps: int = 4000
+    """Steps of the optimiser."""
+    batch: int = 16
+    """Samples of a step, on all devices together."""
+    height: int = 240
+    """Rows of a sample, a multiple of 16, px: half of the pictures it will be given."""
+    width: int = 320
+    """Columns of a sample, a multiple of 16, px."""
+    learning_rate: float = 1.5e-3
+    """At its greatest; it rises over the first 3 % of the steps and falls as a cosine."""
+    seed: int = 0
+    """Of weights and samples."""
+    held_out: int = 50
+    """Frames at the end of the shards that are not trained on but validated on."""
+    real: tuple[Path, ...] = ()
+    """Folders of real recordings that are validated on, never trained on."""
+    validate_every: int = 500
+    """Steps between validations."""
+    save_every_s: float = 300.0
+    """Seconds between checkpoints."""
+    minutes: float = 0.0
+    """Stop after so long, as if by Ctrl-C; 0 does not."""
+    workers: int = 0
+    """Processes that load samples; 0 loads them in this one."""
+    devices: int = 1
+    """GPUs, or processes on the CPU, on this machine."""
+    nodes: int = 1
+    """Machines, under torchrun."""
+    accelerator: str = 'auto'
+    """cuda, cpu or auto."""
+    mixed: bool = True
+    """Compute in bfloat16 where that is precise enough: faster on GPUs and on CPUs with AMX."""
+    appearance: Appearance = field(default_factory=Appearance)
+
+
+WEIGHTS = {'metric': 1.0, 'relative': 1.0, 'edges': 1.0, 'spread': 0.1}
+"""Of the losses in their sum."""
+
+
+def losses(guess: Guess, truth_m: Tensor) -> dict[str, Tensor]:
+    """Return the parts of the loss.
+
+    *metric* is the error of the logarithm of depth; *relative* the error of inverse depth after
+    both are brought to the same median and spread (Ranftl et al., MiDaS, eq. 5 to 7); *edges* the
+    error of its gradient in four scales (Li and Snavely, MegaDepth, CVPR 2018); *spread* the
+    likelihood of the error under a Laplace distribution.
+
+    Args:
+        guess: Of the network.
+        truth_m: (B, 1, H, W), 0 where unknown.
+    """
+    known = truth_m > 0
+    log_truth = torch.log(truth_m.clamp_min(1e-2))
+    error = (guess.log_depth - log_truth) * known
+    count = known.sum().clamp_min(1)
+    share = error.detach().abs().clamp_max(2)
+    spread = (share * torch.exp(-guess.log_spread) + guess.log_spread) * known
+    said = normalised(torch.exp(-guess.log_relative.clamp(-6, 6)), known)
+    true = normalised(torch.where(known, 1 / truth_m.clamp_min(1e-2), 0.0), known)
+    return {
+        'metric': error.abs().clamp_max(2).sum() / count,
+        'relative': ((said - true).abs() * known).sum() / count,
+        'edges': gradient_error(guess.log_relative - log_truth, known),
+        'spread': spread.sum() / count,
+    }
+
+
+def normalised(values: Tensor, known: Tensor) -> Tensor:
+    """Return values of (B, 1, H, W) with the median 0 and the mean deviation from it 1."""
+    hidden = values.masked_fill(~known, torch.nan).flatten(1)
+    median = hidden.nanmedian(1, keepdim=True).values.detach()
+    deviation = (hidden - median).abs().nanmean(1, keepdim=True).clamp_min(1e-3)
+    shifted = (values.flatten(1) - median) / deviation
+    # Truth far closer than the rest, a hand before a hall, shall not be all that counts.
+    return shifted.clamp(-10, 10).nan_to_num(0).reshape(values.shape)
+
+
+def gradient_error(error: Tensor, known: Tensor, scales: int = 4) -> Tensor:
+    """Return how much an error changes between neighbours, summed over scales of 1, 2, 4 ... px.
+
+    Args:
+        error: (B, 1, H, W).
+        known: Where it counts.
+        scales: How many.
+    """
+    total = error.new_zeros(())
+    for _ in range(scales):
+        for axis in (2, 3):
+            both = known.narrow(axis, 1, known.shape[axis] - 1)
+            both = both & known.narrow(axis, 0, known.shape[axis] - 1)
+            step = error.diff(dim=axis).abs().clamp_max(1) * both
+            total = total + step.sum() / both.sum().clamp_min(1)
+        error, known = error[..., ::2, ::2], known[..., ::2, ::2]
+    return total
+
+
+@torch.no_grad()
+def validate(network: torch.nn.Module, batches: Iterable[View]) -> dict[str, float]:
+    """Return mean losses, and errors as `training.real.relative_errors` defines them."""
+    network.eval()
+    sums: dict[str, float] = {}
+    frames = 0
+    for view in batches:
+        guess = network(view.color, view.intrinsics)
+        parts = {k: float(v) for k, v in losses(guess, view.truth_m).items()}
+        found_m, truth_m = (value.cpu().numpy() for value in (guess.log_depth.exp(), view.truth_m))
+        for i in range(len(found_m)):
+            errors = relative_errors(found_m[i, 0], np.where(truth_m > 0, truth_m, np.nan)[i, 0])
+            for name, value in (parts | errors).items():
+                sums[name] = sums.get(name, 0.0) + value
+        frames += len(found_m)
+    network.train()
+    return {name: value / max(frames, 1) for name, value in sums.items()}
+
+
+def sheet(view: View, guess: Guess, count: int = 6) -> npt.NDArray[np.uint8]:
+    """Return a row of pictures for each sample: colour, truth, estimate, error (white is 25 %)."""
+    rows = []
+    for i in range(min(count, len(view.color))):
+        truth_m = view.truth_m[i, 0].cpu().numpy()
+        known = truth_m[truth_m > 0]
+        near, far = np.quantile(known, (0.02, 0.98)) if known.size else (0.0, 1.0)
+        scale = depth_scale(float(near), float(far))
+        found_m = guess.log_depth[i, 0].exp().cpu().numpy()
+        with np.errstate(divide='ignore', invalid='ignore'):
+            error = np.where(truth_m > 0, np.abs(found_m / truth_m - 1) / 0.25, 0).clip(0, 1)
+        color = (255 * view.color[i].permute(1, 2, 0).cpu().numpy()).astype(np.uint8)
+        truth = scale.paint(np.where(truth_m > 0, truth_m, np.float32(np.nan)))
+        grey = np.repeat((255 * error).astype(np.uint8)[..., None], 3, 2)
+        rows.append(np.hstack([color, truth, scale.paint(found_m), grey]))
+    return np.vstack(rows)
+
+
+def train(settings: Settings) -> Path:
+    """Train, and return the path of the last checkpoint."""
+    fabric = Fabric(
+        accelerator=settings.accelerator,
+        devices=settings.devices,
+        num_nodes=settings.nodes,
+        strategy='ddp' if settings.devices * settings.nodes > 1 else 'auto',
+    )
+    fabric.launch()
+    torch.manual_seed(settings.seed)
+    raw_network = MonocularDepth(settings.size, mixed=settings.mixed)
+    raw_optimizer = torch.optim.AdamW(
+        raw_network.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=0.02
+    )
+    smooth: Any = get_ema_multi_avg_fn
+    average = AveragedModel(raw_network, multi_avg_fn=smooth(0.998), use_buffers=True)
+    path = settings.run / CHECKPOINT
+    start, watched = 0, 0.0
+    if path.exists():
+        state = torch.load(path, map_location='cpu', weights_only=True)
+        raw_network.load_state_dict(state['network'])
+        raw_optimizer.load_state_dict(state['optimizer'])
+        average.load_state_dict(state['average'])
+        start, watched = state['step'], state['seconds']
+        fabric.print(f'{path}: going on at step {start}.')
+    raw_network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network, optimizer = fabric.setup(raw_network, raw_optimizer)
+    average = average.to(fabric.device)
+
+    try:
+        shards = Shards(settings.data)
+    except FileNotFoundError as error:
+        raise SystemExit(str(error)) from None
+    used = range(max(1, len(shards) - settings.held_out))
+    held_out = range(used.stop % len(shards), len(shards))
+    size = (settings.height, settings.width)
+    if settings.batch % fabric.world_size:
+        raise SystemExit(f'--batch {settings.batch} does not divide by {fabric.world_size}.')
+    local = settings.batch // fabric.world_size
+    samples = Views(
+        shards, settings.seed, size, settings.appearance, used, settings.steps * settings.batch
+    )
+    # Step s sees the samples s * batch ..., of which every process takes its part.
+    mine = [
+        number
+        for step in range(start, settings.steps)
+        for number in range(
+            step * settings.batch + fabric.global_rank * local,
+            step * settings.batch + (fabric.global_rank + 1) * local,
+        )
+    ]
+    loader = fabric.setup_dataloaders(
+        DataLoader(Subset(samples, mine), local, num_workers=settings.workers),
+        use_distributed_sampler=False,
+    )
+    checked = DataLoader(Views(shards, 0, size, None, held_out, len(held_out)), 10)
+    real = [RealViews(folder) for folder in settings.real]
+    writer = SummaryWriter(str(settings.run), purge_step=start) if fabric.is_global_zero else None
+    stop = Stop()
+    began = saved = time.monotonic()
+
+    def save(step: int) -> None:
+        fabric.save(
+            path,
+            {
+                'network': raw_network.state_dict(),
+                'optimizer': raw_optimizer.state_dict(),
+                'average': average.state_dict(),
+                'step': step,
+                'seconds': watched + time.monotonic() - began,
+                'settings': plain(asdict(settings)),
+                'commit': commit(),
+            },
+        )
+
+    def look(step: int) -> None:
+        if writer is None:
+            return
+        average.eval()
+        batches = [View(*(value.to(fabric.device) for value in view)) for view in checked]
+        figures = validate(average, batches)
+        for name, value in figures.items():
+            writer.add_scalar(f'validation/{name}', value, step)
+        line = f'step {step}: delta1 {figures["delta1"]:.3f} AbsRel {figures["abs_rel"]:.3f}'
+        average.eval()
+        for views in real:
+            scores = score_views(average.module, views, fabric.device)
+            for name, value in scores.items():
+                writer.add_scalar(f'real/{views.name}/{name}', value, step)
+            line += f', {views.name} {scores["abs_rel"]:.3f} {scores["aligned_abs_rel"]:.3f}'
+        with torch.no_grad():
+            guess = average(batches[0].color, batches[0].intrinsics)
+        average.train()
+        writer.add_image('validation', sheet(batches[0], guess), step, dataformats='HWC')
+        writer.flush()
+        fabric.print(line, flush=True)
+
+    progress = Progress(
+        TextColumn('Training'), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+        TextColumn('{task.fields[loss]}'), disable=not fabric.is_global_zero,
+    )  # fmt: skip
+    step = start
+    with progress:
+        task = progress.add_task('', total=settings.steps, completed=start, loss='')
+        for step, batch in enumerate(loader, start + 1):
+            for group in raw_optimizer.param_groups:
+                group['lr'] = learning_rate(step - 1, settings)
+            view = View(*batch)
+            parts = losses(network(view.color, view.intrinsics), view.truth_m)
+            loss = sum(weight * parts[name] for name, weight in WEIGHTS.items())
+            fabric.backward(loss)
+            fabric.clip_gradients(network, optimizer, max_norm=1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            average.update_parameters(raw_network)
+            if step % 20 == 0 or step == start + 1:
+                figures = fabric.all_reduce({k: v.detach() for k, v in parts.items()})
+                if writer is not None:
+                    for name, value in figures.items():
+                        writer.add_scalar(f'training/{name}', float(value), step)
+                progress.update(task, loss=f'metric {float(figures["metric"]):.4f}')
+            progress.update(task, completed=step)
+            late = settings.minutes and time.monotonic() - began > 60 * settings.minutes
+            if stop.wanted or late:
+                break
+            if step % settings.validate_every == 0:
+                look(step)
+            if time.monotonic() - saved > settings.save_every_s:
+                save(step)
+                saved = time.monotonic()
+    save(step)
+    look(step)
+    fabric.print(f'{path}: step {step} of {settings.steps}.')
+    return path
+
+
+if __name__ == '__main__':
+    train(tyro.cli(Settings, description=__doc__))
