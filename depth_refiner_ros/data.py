@@ -34,6 +34,12 @@ class Provenance(IntEnum):
     """The sensor's value, corrected within its noise."""
     INPAINTED = 3
     """Invented: the sensor saw nothing here, or something that was rejected."""
+    ESTIMATED = 4
+    """Invented from colour alone, metres and all."""
+    ALIGNED = 5
+    """Invented from colour, and brought in scale and shift to what was measured."""
+    RELATIVE = 6
+    """Invented from colour, and right but for scale and shift: no metres."""
 
 
 @dataclass(frozen=True, slots=True)

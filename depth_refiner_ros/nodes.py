@@ -20,6 +20,11 @@ def inpaint_depth() -> int:
     return run('inpaint_depth', 'inpaint_depth')
 
 
+def estimate_depth() -> int:
+    """Run `EstimateDepth`."""
+    return run('estimate_depth', 'estimate_depth')
+
+
 def project_points() -> int:
     """Run `ProjectPoints`."""
     return run('project_points', 'project_points')

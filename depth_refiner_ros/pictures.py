@@ -26,6 +26,9 @@ PROVENANCE_COLORS: dict[Provenance, tuple[int, int, int]] = {
     Provenance.MEASURED: (204, 210, 216),
     Provenance.REFINED: (86, 180, 233),
     Provenance.INPAINTED: (213, 94, 0),
+    Provenance.ESTIMATED: (0, 103, 150),
+    Provenance.ALIGNED: (255, 250, 200),
+    Provenance.RELATIVE: (0, 0, 40),
 }
 """Told apart with any colour vision (Okabe and Ito), and by brightness alone."""
 
@@ -104,7 +107,14 @@ class Panel(NamedTuple):
     legend: Scale | dict[str, tuple[int, int, int]] | None = None
 
 
-PROVENANCE_LEGEND = {kind.name.lower(): color for kind, color in PROVENANCE_COLORS.items()}
+def provenance_legend(provenance: UInt8Array) -> dict[str, tuple[int, int, int]]:
+    """Return what the colours of a provenance picture mean; the rarer kinds only if they occur."""
+    return {
+        kind.name.lower(): color
+        for kind, color in PROVENANCE_COLORS.items()
+        if kind <= Provenance.INPAINTED or (provenance == kind).any()
+    }
+
 
 _MARGIN_PX, _TITLE_PX, _LEGEND_PX = 10, 30, 34
 

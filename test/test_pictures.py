@@ -107,12 +107,15 @@ def test_pictures_are_enlarged_by_repeating_pixels() -> None:
 
 
 def test_the_names_of_classes_stand_beside_their_colours() -> None:
-    panel = Panel('', np.zeros((10, 400, 3), np.uint8), pictures.PROVENANCE_LEGEND)
+    usual = pictures.provenance_legend(np.zeros((2, 2), np.uint8))
+    panel = Panel('', np.zeros((10, 400, 3), np.uint8), usual)
 
     sheet = pictures.sheet([[panel]], panel_width_px=400)
 
     swatches = sheet[35 + 10 + 10, [10, 110, 210, 310]]
-    np.testing.assert_array_equal(swatches, list(pictures.PROVENANCE_COLORS.values()))
+    np.testing.assert_array_equal(swatches, list(pictures.PROVENANCE_COLORS.values())[:4])
+    rare = pictures.provenance_legend(np.full((2, 2), Provenance.ALIGNED, np.uint8))
+    assert list(rare) == [*usual, 'aligned']
 
 
 def test_a_sheet_of_nothing_is_an_error() -> None:

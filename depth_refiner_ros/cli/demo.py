@@ -175,6 +175,7 @@ def _panels(frame: Shown) -> dict[str, Panel]:
         (depth_m - frame.truth_m) * 1000 for depth_m in (frame.before_m, frame.after_m)
     )
     provenance = pictures.paint_provenance(frame.provenance)
+    legend = pictures.provenance_legend(frame.provenance)
     return {
         'color': Panel('colour image', frame.color),
         'before': Panel(
@@ -184,7 +185,7 @@ def _panels(frame: Shown) -> dict[str, Panel]:
         ),
         'after': Panel('refined and inpainted depth', _DEPTH.paint(frame.after_m), _DEPTH),
         'truth': Panel('true depth', _DEPTH.paint(frame.truth_m), _DEPTH),
-        'provenance': Panel('where it comes from', provenance, pictures.PROVENANCE_LEGEND),
+        'provenance': Panel('where it comes from', provenance, legend),
         'error before': Panel('error of the sensor', _ERROR.paint(before_mm), _ERROR),
         'error after': Panel('error after', _ERROR.paint(after_mm), _ERROR),
         'stddev': Panel(

@@ -80,7 +80,7 @@ class Contender(NamedTuple):
         provenance: ProvenanceImage | None = outputs.get(f'{stage}.provenance')
         if provenance is None:
             raise ValueError(f'{stage} does not say which pixels it invented')
-        invented = provenance.provenance == Provenance.INPAINTED
+        invented = provenance.provenance >= Provenance.INPAINTED
         return np.where(invented, np.float32(math.nan), depth.depth_m), camera
 
 

@@ -328,7 +328,9 @@ def _frame_sheet(shown: Shown, name: str, title: str) -> UInt8Array:
         bottom.insert(0, Panel('error before', error.paint(before_mm), error))
     if output.provenance is not None:
         provenance = pictures.paint_provenance(output.provenance)
-        bottom.append(Panel('provenance', provenance, pictures.PROVENANCE_LEGEND))
+        bottom.append(
+            Panel('provenance', provenance, pictures.provenance_legend(output.provenance))
+        )
     if output.stddev_m is not None:
         stddev = pictures.stddev_scale(_ERROR_LIMIT_MM)
         bottom.append(Panel('standard deviation', stddev.paint(1e3 * output.stddev_m), stddev))

@@ -73,9 +73,8 @@ def fit_alignment(
     for _ in range(_ITERATIONS):
         weight = 1 / np.maximum(np.abs(1 - rows @ solution), _SOFTNESS)
         weighted = rows * weight[:, None]
-        # A breath of regularisation: a flat estimate says nothing of the shift.
-        normal = rows.T @ weighted + 1e-6 * len(taken) * np.eye(len(solution))
-        solution = np.linalg.solve(normal, weighted.sum(0))
+        # Of all that fit, the smallest: a flat estimate says nothing of the shift.
+        solution = np.linalg.lstsq(rows.T @ weighted, weighted.sum(0), rcond=1e-6)[0]
     scale, shift_per_m = float(solution[0]), float(solution[1]) if shift else 0.0
     if not _SCALES[0] <= scale <= _SCALES[1]:
         return fit_alignment(estimate_m, measured_m, shift=False) if shift else None

@@ -123,6 +123,8 @@ def _proven(model: Model, file: OnnxFile, frames: list[Frame]) -> str:
 
 
 def _resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    if image.ndim < 2:  # no image: intrinsics
+        return image
     rows = np.arange(height) * image.shape[0] // height
     columns = np.arange(width) * image.shape[1] // width
     return np.ascontiguousarray(image[rows][:, columns])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..stage import Stage
+from .estimate_depth import EstimateDepth
 from .inpaint_depth import InpaintDepth
 from .project_points import ProjectPoints
 from .refine_depth import RefineDepth
@@ -14,6 +15,7 @@ STAGES: dict[str, type[Stage]] = {
     'register_color': RegisterColor,
     'refine_depth': RefineDepth,
     'inpaint_depth': InpaintDepth,
+    'estimate_depth': EstimateDepth,
     'project_points': ProjectPoints,
 }
 """Every stage by the name that hosts, parameter files and the command line use."""

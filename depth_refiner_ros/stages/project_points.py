@@ -82,7 +82,7 @@ class ProjectPoints:
                 raise ValueError(
                     f'provenance is {provenance.provenance.shape}, depth {depth_m.shape}'
                 )
-            measured = provenance.provenance != Provenance.INPAINTED
+            measured = provenance.provenance < Provenance.INPAINTED
             kept = measured if kept is None else kept & measured
         if kept is not None:
             depth_m = np.where(kept, depth_m, np.float32(np.nan))

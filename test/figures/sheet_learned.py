@@ -16,10 +16,10 @@ import numpy as np
 from depth_refiner_ros.config import configure
 from depth_refiner_ros.evaluation.protocols import cases, open_source
 from depth_refiner_ros.pictures import (
-    PROVENANCE_LEGEND,
     Panel,
     depth_scale,
     paint_provenance,
+    provenance_legend,
     sheet,
     stddev_scale,
     write_png,
@@ -59,13 +59,13 @@ def row(folder: Path, index: int) -> list[Panel]:
     depth, spread = depth_scale(float(near_m), float(far_m)), stddev_scale(100)
     color = case.values.get('color')
     rgb = np.zeros((*raw_m.shape, 3), np.uint8) if color is None else color.rgb
-    marks = paint_provenance(learned['inpaint_depth.provenance'].provenance)
+    marks = learned['inpaint_depth.provenance'].provenance
     return [
         Panel(f'{folder.name} {case.name}', rgb),
         Panel('measured', depth.paint(raw_m), depth),
         Panel('classical', depth.paint(classical['inpaint_depth.depth'].depth_m), depth),
         Panel('learned', depth.paint(learned['inpaint_depth.depth'].depth_m), depth),
-        Panel('provenance', marks, PROVENANCE_LEGEND),
+        Panel('provenance', paint_provenance(marks), provenance_legend(marks)),
         Panel('stddev', spread.paint(1e3 * learned['inpaint_depth.stddev'].stddev_m), spread),
     ]
 

@@ -1,0 +1,240 @@
+"""Depth from colour, with metres from measurements where there are any."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+import math
+from typing import Any, ClassVar
+
+import cv2
+import numpy as np
+
+from ..data import (
+    BoolArray,
+    ColorImage,
+    DepthImage,
+    Float32Array,
+    PinholeCamera,
+    Provenance,
+    ProvenanceImage,
+    StddevImage,
+)
+from ..filters.alignment import Alignment, fit_alignment
+from ..filters.noise import SENSORS
+from ..inference import BACK_ENDS, GuardedModel
+from ..stage import Input, Parameters, Topic, parameter
+from .project_points import registered
+
+_WORKING_WIDTH_PX = 640
+"""Width of the pictures the model was made for; wider ones are reduced by a whole factor."""
+_FORGET_S = 2.0
+"""After so long without measurements the last alignment says nothing any more."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EstimateDepthParameters(Parameters):
+    """Parameters of `EstimateDepth`."""
+
+    model: str = parameter(
+        'mono_base', 'Learned model: the name of a shipped one, or the path of an .onnx file.'
+    )
+    device: str = parameter(
+        'auto',
+        'What runs the model; auto takes the first that is installed and agrees with ONNX '
+        'Runtime on the frames stored with the model.',
+        choices=('auto', *BACK_ENDS),
+    )
+    threads: int = parameter(
+        0, 'CPU threads of the model; 0 lets the back end choose.', range=(0, 256)
+    )
+    mode: str = parameter(
+        'metric',
+        'metric: metres, as the model believes them or as measurements say; relative: the median '
+        'of every frame is 1 and provenance says that these are no metres.',
+        choices=('metric', 'relative'),
+    )
+    align: bool = parameter(
+        True, 'Where depth registered to the colour comes in, take scale and shift from it.'
+    )
+    smoothing_s: float = parameter(
+        0.5, 'Time over which scale and shift are smoothed.', unit='s', range=(0, 60)
+    )
+    keep_measured: bool = parameter(
+        True, 'Keep measured pixels and say the others only; else say every pixel from colour.'
+    )
+    sensor: str = parameter(
+        'kinect_v1',
+        'Camera whose noise model gives the standard deviation of measured pixels where none '
+        'comes in.',
+        choices=tuple(SENSORS),
+    )
+
+
+class EstimateDepth:
+    """Says how far everything in a colour picture is.
+
+    Alone it believes the metres its training taught, which are a guess; with measurements,
+    however few, it keeps these and brings the rest to their scale.
+
+    Attributes:
+        trouble: Why the model does not run; empty if it does.
+        back_end: What runs it; empty while nothing does.
+        note: Why that back end was chosen, once it was.
+    """
+
+    Parameters: ClassVar[Any] = EstimateDepthParameters
+    inputs: ClassVar[Mapping[str, Input]] = {
+        'color': Topic(ColorImage, 'color/image_rect'),
+        'color_camera': Topic(PinholeCamera, 'color/camera_info', latched=True),
+        'depth': Topic(DepthImage, 'depth/image_rect', optional=True),
+        'stddev': Topic(StddevImage, 'depth/stddev', optional=True),
+        'provenance': Topic(ProvenanceImage, 'depth/provenance', optional=True),
+    }
+    outputs: ClassVar[Mapping[str, Topic]] = {
+        'depth': Topic(DepthImage, 'depth_estimated/image_rect'),
+        'camera': Topic(PinholeCamera, 'depth_estimated/camera_info'),
+        'stddev': Topic(StddevImage, 'depth_estimated/stddev'),
+        'provenance': Topic(ProvenanceImage, 'depth_estimated/provenance'),
+    }
+
+    def __init__(
+        self,
+        parameters: EstimateDepthParameters | None = None,
+        model: Callable[..., Mapping[str, Any] | None] | None = None,
+    ) -> None:
+        self.parameters = parameters or EstimateDepthParameters()
+        self.trouble = self.note = self.back_end = ''
+        self._given = model
+        self._guarded: tuple[tuple[str, str, int], GuardedModel] | None = None
+        self._aligned: tuple[int, Alignment] | None = None
+
+    def __call__(
+        self,
+        color: ColorImage,
+        color_camera: PinholeCamera,
+        depth: DepthImage | None = None,
+        stddev: StddevImage | None = None,
+        provenance: ProvenanceImage | None = None,
+    ) -> dict[str, Any]:
+        """Return depth of every pixel of the colour.
+
+        Where the model cannot run, measurements that came in go out as they are.
+
+        Raises:
+            ValueError: If the camera has another size than the colour.
+        """
+        p = self.parameters
+        shape = color.rgb.shape[:2]
+        if (color_camera.height, color_camera.width) != shape:
+            raise ValueError(
+                f'the colour is {shape[1]}x{shape[0]}, its camera {color_camera.width}x'
+                f'{color_camera.height}; is its camera_info that of another resolution?'
+            )
+        measured_m = None
+        if depth is not None and registered(color, depth):
+            measured_m = depth.depth_m
+        outputs = self._said(color, color_camera)
+        if outputs is None:
+            depth_m = np.full(shape, np.nan, np.float32)
+            stddev_m, mark = depth_m.copy(), Provenance.INVALID
+        else:
+            depth_m, stddev_m, mark = self._scaled(*outputs, measured_m, color.header.stamp_ns)
+        marks = np.where(np.isnan(depth_m), Provenance.INVALID, mark).astype(np.uint8)
+        if measured_m is not None and (p.keep_measured or outputs is None):
+            kept: BoolArray = np.isfinite(measured_m) & (p.mode == 'metric' or outputs is None)
+            sigma_m = (
+                stddev.stddev_m
+                if stddev is not None
+                else SENSORS[p.sensor].stddev_m(measured_m, color_camera.fx)
+            )
+            depth_m[kept], stddev_m[kept] = measured_m[kept], sigma_m[kept]
+            marks[kept] = Provenance.MEASURED
+            if provenance is not None:
+                marks[kept] = provenance.provenance[kept]
+        header = color.header
+        encoding = '32FC1' if depth is None or p.mode == 'relative' else depth.encoding
+        return {
+            'depth': DepthImage(header, depth_m, encoding),
+            'camera': replace(color_camera, header=header),
+            'stddev': StddevImage(header, stddev_m),
+            'provenance': ProvenanceImage(header, marks),
+        }
+
+    def _said(
+        self, color: ColorImage, camera: PinholeCamera
+    ) -> tuple[Float32Array, Float32Array] | None:
+        """Run the model; None if it cannot run."""
+        p = self.parameters
+        if self._given is not None:
+            model: Callable[..., Mapping[str, Any] | None] = self._given
+        else:
+            wanted = (p.model, p.device, p.threads)
+            if self._guarded is None or self._guarded[0] != wanted:
+                self._guarded = wanted, GuardedModel.named(p.model, p.device, threads=p.threads)
+            model = self._guarded[1]
+        height, width = color.rgb.shape[:2]
+        factor = max(1, round(width / _WORKING_WIDTH_PX))
+        rgb = color.rgb
+        intrinsics = np.array([camera.fx, camera.fy, camera.cx, camera.cy], np.float32)
+        if factor > 1:
+            size = (max(1, width // factor), max(1, height // factor))
+            rgb = np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), np.uint8)
+            # Pixel centres are at whole numbers, so it is edges that scale.
+            scale = np.array([size[0] / width, size[1] / height] * 2)
+            edge = np.array([0, 0, 0.5, 0.5])
+            intrinsics = ((intrinsics + edge) * scale - edge).astype(np.float32)
+        outputs = model(color=np.ascontiguousarray(rgb), intrinsics=intrinsics)
+        self.trouble, self.note = getattr(model, 'trouble', ''), getattr(model, 'told', '')
+        self.back_end = '' if outputs is None else getattr(model, 'back_end', 'model')
+        if outputs is None:
+            return None
+
+        def whole(values: Float32Array) -> Float32Array:
+            # Nearest: nothing between a thing and the wall behind it. Always a copy: what a
+            # model returns is overwritten by its next call.
+            grown = cv2.resize(values, (width, height), interpolation=cv2.INTER_NEAREST)
+            return np.array(grown, np.float32)
+
+        return whole(outputs['estimate_m']), whole(outputs['stddev_m'])
+
+    def _scaled(
+        self,
+        depth_m: Float32Array,
+        stddev_m: Float32Array,
+        measured_m: Float32Array | None,
+        stamp_ns: int,
+    ) -> tuple[Float32Array, Float32Array, Provenance]:
+        """Bring an estimate to the scale that is wanted, and say which that is."""
+        p = self.parameters
+        if p.mode == 'relative':
+            median = np.float32(max(float(np.median(depth_m)), 1e-6))
+            return depth_m / median, stddev_m / median, Provenance.RELATIVE
+        alignment = self._alignment(depth_m, measured_m, stamp_ns) if p.align else None
+        if alignment is None:
+            return depth_m, stddev_m, Provenance.ESTIMATED
+        # The model's own share of doubt, but for what scale and shift have settled.
+        share = stddev_m / depth_m
+        doubt = float(share.mean())
+        found_m = alignment(depth_m)
+        factor = min(1.0, 2**0.5 * alignment.error / doubt) if doubt > 0 else 1.0
+        return found_m, found_m * share * np.float32(factor), Provenance.ALIGNED
+
+    def _alignment(
+        self, depth_m: Float32Array, measured_m: Float32Array | None, stamp_ns: int
+    ) -> Alignment | None:
+        fresh = fit_alignment(depth_m, measured_m) if measured_m is not None else None
+        last, self._aligned = self._aligned, None
+        since_s = (stamp_ns - last[0]) / 1e9 if last else math.inf
+        if last is None or not 0 <= since_s <= _FORGET_S:
+            if fresh is not None:
+                self._aligned = stamp_ns, fresh
+            return fresh
+        if fresh is None:
+            self._aligned = last
+            return last[1]
+        tau_s = self.parameters.smoothing_s
+        share = 1 - math.exp(-since_s / tau_s) if tau_s > 0 else 1.0
+        mixed = Alignment(*(a + share * (b - a) for a, b in zip(last[1], fresh, strict=True)))
+        self._aligned = stamp_ns, mixed
+        return mixed
