@@ -131,6 +131,8 @@ class MonocularDepth(nn.Module):
         self.from_c = Decoding(c, b, b)
         self.from_b = Decoding(b, a, a)
         self.head = nn.Conv2d(a, 4 + 1, 3, padding=1)
+        # A flat picture to start with: noise would have to be unlearned first.
+        nn.init.zeros_(self.head.weight)
         self.scale = nn.Sequential(nn.LayerNorm(d), nn.Linear(d, 64), nn.GELU(), nn.Linear(64, 1))
 
     def forward(self, color: Tensor, intrinsics: Tensor) -> Guess:

@@ -80,17 +80,17 @@ class Settings:
     appearance: Appearance = field(default_factory=Appearance)
 
 
-WEIGHTS = {'metric': 1.0, 'relative': 1.0, 'edges': 1.0, 'spread': 0.1}
+WEIGHTS = {'metric': 1.0, 'relative': 1.0, 'edges': 0.5, 'spread': 0.1}
 """Of the losses in their sum."""
 
 
 def losses(guess: Guess, truth_m: Tensor) -> dict[str, Tensor]:
     """Return the parts of the loss.
 
-    *metric* is the error of the logarithm of depth; *relative* the error of inverse depth after
-    both are brought to the same median and spread (Ranftl et al., MiDaS, eq. 5 to 7); *edges* the
-    error of its gradient in four scales (Li and Snavely, MegaDepth, CVPR 2018); *spread* the
-    likelihood of the error under a Laplace distribution.
+    *metric* is the error of the logarithm of depth; *relative* the same but for the scale of each
+    picture (Eigen et al., NIPS 2014); *edges* the error of its gradient in four scales (Li and
+    Snavely, MegaDepth, CVPR 2018); *spread* the likelihood of the error under a Laplace
+    distribution.
 
     Args:
         guess: Of the network.
@@ -102,24 +102,15 @@ def losses(guess: Guess, truth_m: Tensor) -> dict[str, Tensor]:
     count = known.sum().clamp_min(1)
     share = error.detach().abs().clamp_max(2)
     spread = (share * torch.exp(-guess.log_spread) + guess.log_spread) * known
-    said = normalised(torch.exp(-guess.log_relative.clamp(-6, 6)), known)
-    true = normalised(torch.where(known, 1 / truth_m.clamp_min(1e-2), 0.0), known)
+    relative = guess.log_relative - log_truth
+    middle = relative.detach().masked_fill(~known, torch.nan).flatten(1).nanmedian(1).values
+    relative = (relative - middle.nan_to_num(0)[:, None, None, None]) * known
     return {
         'metric': error.abs().clamp_max(2).sum() / count,
-        'relative': ((said - true).abs() * known).sum() / count,
+        'relative': relative.abs().clamp_max(2).sum() / count,
         'edges': gradient_error(guess.log_relative - log_truth, known),
         'spread': spread.sum() / count,
     }
-
-
-def normalised(values: Tensor, known: Tensor) -> Tensor:
-    """Return values of (B, 1, H, W) with the median 0 and the mean deviation from it 1."""
-    hidden = values.masked_fill(~known, torch.nan).flatten(1)
-    median = hidden.nanmedian(1, keepdim=True).values.detach()
-    deviation = (hidden - median).abs().nanmean(1, keepdim=True).clamp_min(1e-3)
-    shifted = (values.flatten(1) - median) / deviation
-    # Truth far closer than the rest, a hand before a hall, shall not be all that counts.
-    return shifted.clamp(-10, 10).nan_to_num(0).reshape(values.shape)
 
 
 def gradient_error(error: Tensor, known: Tensor, scales: int = 4) -> Tensor:
