@@ -13,10 +13,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 import math
 from pathlib import Path
-import signal
-import subprocess
 import time
-from types import FrameType
 from typing import Any, Literal
 
 from lightning_fabric import Fabric
@@ -33,6 +30,7 @@ from .examples import Shards
 from .networks import DepthChooser, Prediction, decide, to_cells, to_rows
 from .pictures import sheet
 from .real import RealFrames, score
+from .running import Stop, check_same, commit, plain, sample_numbers
 
 CHECKPOINT = 'checkpoint.pt'
 
@@ -196,29 +194,6 @@ def learning_rate(step: int, settings: Settings) -> float:
     return settings.learning_rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(share, 1))))
 
 
-def commit() -> str:
-    """Return the commit of the code, marked if files differ from it."""
-    command = ['git', 'describe', '--always', '--dirty', '--abbrev=12', '--exclude=*']
-    found = subprocess.run(
-        command, cwd=Path(__file__).parent, capture_output=True, text=True, check=False
-    )
-    return found.stdout.strip() or 'unknown'
-
-
-class Stop:
-    """Notices Ctrl-C, so that a step is finished and saved; a second one stops at once."""
-
-    def __init__(self) -> None:
-        self.wanted = False
-        signal.signal(signal.SIGINT, self._notice)
-
-    def _notice(self, number: int, frame: FrameType | None) -> None:
-        if self.wanted:
-            raise KeyboardInterrupt
-        self.wanted = True
-        print('Stopping after this step ...', flush=True)
-
-
 @torch.no_grad()
 def validate(network: torch.nn.Module, batches: Iterator[Sample], pixels: int) -> dict[str, float]:
     """Return mean losses, and errors at holes closer than 4 m: mm, and share within 5 %."""
@@ -268,7 +243,7 @@ def train(settings: Settings) -> Path:
     start, watched = 0, 0.0
     if path.exists():
         state = torch.load(path, map_location='cpu', weights_only=True)
-        _check_same(state['settings'], settings, path)
+        check_same(state['settings'], plain(asdict(settings)), path, _MAY_DIFFER)
         raw_network.load_state_dict(state['network'])
         raw_optimizer.load_state_dict(state['optimizer'])
         average.load_state_dict(state['average'])
@@ -285,23 +260,21 @@ def train(settings: Settings) -> Path:
     used = range(max(1, len(shards) - settings.held_out))
     held_out = range(used.stop % len(shards), len(shards))
     size = (settings.height, settings.width)
-    if settings.batch % fabric.world_size:
-        raise SystemExit(f'--batch {settings.batch} does not divide by {fabric.world_size}.')
-    local = settings.batch // fabric.world_size
     samples = Samples(
         shards, settings.seed, size, settings.augmentation, used, settings.steps * settings.batch
     )
-    # Step s sees the samples s * batch ..., of which every process takes its part.
-    mine = [
-        number
-        for step in range(start, settings.steps)
-        for number in range(
-            step * settings.batch + fabric.global_rank * local,
-            step * settings.batch + (fabric.global_rank + 1) * local,
-        )
-    ]
+    mine = sample_numbers(
+        range(start, settings.steps),
+        settings.batch,
+        process=fabric.global_rank,
+        processes=fabric.world_size,
+    )
     loader = fabric.setup_dataloaders(
-        DataLoader(Subset(samples, mine), local, num_workers=settings.workers),
+        DataLoader(
+            Subset(samples, mine),
+            settings.batch // fabric.world_size,
+            num_workers=settings.workers,
+        ),
         use_distributed_sampler=False,
     )
     checked = DataLoader(
@@ -389,15 +362,6 @@ def train(settings: Settings) -> Path:
     return path
 
 
-def plain(value: Any) -> Any:
-    """Return settings as what a checkpoint may hold without pickled classes."""
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
-
-
 def _take(network: DepthChooser, checkpoint: Path) -> None:
     """Take the averaged weights of another run, as far as they fit."""
     state = torch.load(checkpoint, map_location='cpu', weights_only=True)['average']
@@ -413,14 +377,6 @@ _MAY_DIFFER = (
     'run', 'real', 'minutes', 'workers', 'devices', 'nodes', 'accelerator', 'data',
     'validate_every', 'save_every_s',
 )  # fmt: skip
-
-
-def _check_same(before: dict[str, Any], settings: Settings, path: Path) -> None:
-    now = plain(asdict(settings))
-    changed = [k for k in now if k not in _MAY_DIFFER and now[k] != before.get(k)]
-    if changed:
-        told = ', '.join(f'{k} was {before.get(k)} and is {now[k]}' for k in changed)
-        raise SystemExit(f'{path} is of a run with other settings: {told}. Give another folder.')
 
 
 if __name__ == '__main__':
