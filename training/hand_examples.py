@@ -206,7 +206,7 @@ def _complete(folder: Path, kind: str) -> list[int]:
 def write_shards(
     folder: Path, kind: str, settings: Settings, rooms: Shards | None
 ) -> Iterator[int]:
-    """Write the shards of a kind that are missing, and yield the number of each when it is there."""
+    """Write the shards of a kind that are missing; yield the number of each when it is there."""
     done = set(_complete(folder, kind))
     wanted = settings.windows if kind == 'windows' else settings.frames
     for number in range(settings.shard, -(-wanted // settings.shard_size), settings.shards):

@@ -25,7 +25,7 @@ def test_no_scene_is_in_two_parts():
     assert shown['test'] == {'scene 18', 'scene 19'}
     assert shown['validation'] == {'scene 16', 'scene 17'}
     assert len(shown['train']) == 16
-    assert sorted(sum(parts.values(), [])) == list(range(60))
+    assert sorted(n for part in parts.values() for n in part) == list(range(60))
 
 
 def test_every_part_has_a_scene():
