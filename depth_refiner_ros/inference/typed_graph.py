@@ -1,0 +1,242 @@
+"""Gives every tensor of an ONNX graph the type it shall have in TensorRT.
+
+A strongly typed network computes in the types that its graph names, nothing is lowered behind its
+back. So precision is chosen here: convolutions and what lies between them become float16 or int8,
+and all that computes depth stays float32, for plane slopes need more digits than float16 has.
+ONNX Runtime runs the same graph, which is how its error is known before a GPU is there.
+
+Needed to build engines, not to run them; so is the `onnx` library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+REVISION = 1
+"""Changes whenever the graphs made here do; engines of another revision are built anew."""
+
+_CONVOLUTIONS = frozenset({'Conv', 'ConvTranspose'})
+# They pass values on, or add and compare them: as exact in float16 as what they are given.
+_BETWEEN = frozenset({'Relu', 'LeakyRelu', 'Add', 'Concat', 'MaxPool', 'AveragePool', 'Resize'})
+_QUANTIZED_MAX = 127
+# Of their inputs, those that are values; Resize's others are sizes.
+_VALUE_INPUTS = {'Resize': 1}
+
+
+def for_tensorrt(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a model that computes the same without what TensorRT does not take.
+
+    It takes 8-bit images only to cast them at once, and clips no integers (onnx-tensorrt,
+    docs/operators.md).
+    """
+    model = _copied(model)
+    kinds = _element_types(model)
+    graph = model.graph
+    nodes: list[onnx.NodeProto] = []
+    renamed: dict[str, str] = {}
+    for value in graph.input:
+        if value.type.tensor_type.elem_type == TensorProto.UINT8:
+            renamed[value.name] = f'{value.name}/float'
+            nodes.append(_cast(value.name, renamed[value.name], TensorProto.FLOAT))
+    for node in graph.node:
+        _rename_inputs(node, renamed)
+        if node.op_type == 'Clip' and kinds.get(node.input[0]) in _INTEGERS:
+            nodes += _clip_of_integers(node)
+        else:
+            nodes.append(node)
+    _replace_nodes(graph, nodes)
+    return model
+
+
+_INTEGERS = (TensorProto.INT32, TensorProto.INT64)
+
+
+def _clip_of_integers(node: onnx.NodeProto) -> list[onnx.NodeProto]:
+    bounds = [
+        (operator, bound)
+        for operator, bound in zip(('Max', 'Min'), node.input[1:], strict=False)
+        if bound
+    ]
+    if not bounds:
+        return [helper.make_node('Identity', node.input[:1], node.output)]
+    value, made = node.input[0], []
+    for number, (operator, bound) in enumerate(bounds, 1):
+        last = number == len(bounds)
+        output = node.output[0] if last else f'{node.output[0]}/{operator}'
+        made.append(helper.make_node(operator, [value, bound], [output]))
+        value = output
+    return made
+
+
+def convolutions(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """Return the convolutions of a graph whose weights are constant, in order."""
+    constant = {value.name for value in model.graph.initializer}
+    return [
+        node
+        for node in model.graph.node
+        if node.op_type in _CONVOLUTIONS and node.input[1] in constant
+    ]
+
+
+def half_convolutions(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return a model whose convolutions, and what lies between them, compute in float16.
+
+    Inputs, outputs and all other operators keep their types; casts stand at the borders.
+
+    Raises:
+        ValueError: If the model has no convolution.
+    """
+    model = _copied(model)
+    graph = model.graph
+    weights = {value.name: value for value in graph.initializer}
+    half = {node.output[0] for node in convolutions(model)}
+    if not half:
+        raise ValueError('the model has no convolution that could compute in float16')
+    for node in graph.node:
+        if node.op_type in _BETWEEN and all(name in half for name in _values(node)):
+            half.update(node.output)
+    nodes: list[onnx.NodeProto] = []
+    cast: set[str] = set()
+    for node in graph.node:
+        computes_half = node.output[0] in half
+        for at, name in enumerate(_values(node)):
+            if computes_half == (name in half):
+                continue
+            new_name = f'{name}/half' if computes_half else f'{name}/float'
+            if new_name not in cast:
+                cast.add(new_name)
+                if name in weights:
+                    graph.initializer.append(_half(weights[name], new_name))
+                else:
+                    kind = TensorProto.FLOAT16 if computes_half else TensorProto.FLOAT
+                    nodes.append(_cast(name, new_name, kind))
+            node.input[at] = new_name
+        nodes.append(node)
+    for value in graph.output:
+        if value.name in half:
+            raise ValueError(f'the output {value.name} comes straight from a convolution')
+    _replace_nodes(graph, nodes)
+    return model
+
+
+def quantized_convolutions(
+    model: onnx.ModelProto, largest: Mapping[str, float]
+) -> onnx.ModelProto:
+    """Return a model whose convolutions take int8: explicit quantisation, symmetric.
+
+    Inputs are scaled per tensor, weights per output channel.
+
+    Args:
+        model: The model.
+        largest: Greatest magnitude by the name of a convolution's input; a convolution whose
+            input is not there, or is always 0, stays as it is.
+
+    Raises:
+        ValueError: If no convolution is left.
+    """
+    model = _copied(model)
+    graph = model.graph
+    weights = {value.name: value for value in graph.initializer}
+    chosen = {
+        node.output[0]
+        for node in convolutions(model)
+        if node.op_type == 'Conv' and largest.get(node.input[0], 0) > 0
+    }
+    if not chosen:
+        raise ValueError('the calibration knows no convolution of this model; calibrate again')
+    nodes: list[onnx.NodeProto] = []
+    done: dict[str, str] = {}
+    for node in graph.node:
+        if node.output[0] in chosen:
+            image, weight = node.input[0], node.input[1]
+            if image not in done:
+                scale = np.float32(largest[image] / _QUANTIZED_MAX)
+                nodes += _quantized(graph, image, scale)
+                done[image] = f'{image}/dequantized'
+            if weight not in done:
+                values = np.abs(numpy_helper.to_array(weights[weight]))
+                channels = values.reshape(len(values), -1).max(axis=1)
+                scales = np.maximum(channels, np.finfo(np.float32).tiny) / _QUANTIZED_MAX
+                nodes += _quantized(graph, weight, scales.astype(np.float32), axis=0)
+                done[weight] = f'{weight}/dequantized'
+            node.input[0], node.input[1] = done[image], done[weight]
+        nodes.append(node)
+    _replace_nodes(graph, nodes)
+    return model
+
+
+def with_outputs(model: onnx.ModelProto, names: Iterable[str]) -> onnx.ModelProto:
+    """Return a model that puts out float32 tensors from its inside too."""
+    model = _copied(model)
+    known = {value.name for value in (*model.graph.output, *model.graph.input)}
+    for name in dict.fromkeys(names):
+        if name not in known:
+            model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
+    return model
+
+
+def _quantized(
+    graph: onnx.GraphProto, name: str, scale: npt.NDArray[Any] | np.float32, axis: int = 1
+) -> list[onnx.NodeProto]:
+    scales = np.asarray(scale, np.float32)
+    constants = [f'{name}/scale', f'{name}/zero']
+    zeros = np.zeros(scales.shape, np.int8)
+    for constant, values in zip(constants, (scales, zeros), strict=True):
+        graph.initializer.append(numpy_helper.from_array(values, constant))
+    return [
+        helper.make_node('QuantizeLinear', [name, *constants], [f'{name}/quantized'], axis=axis),
+        helper.make_node(
+            'DequantizeLinear',
+            [f'{name}/quantized', *constants],
+            [f'{name}/dequantized'],
+            axis=axis,
+        ),
+    ]
+
+
+def _values(node: onnx.NodeProto) -> list[str]:
+    """Return the inputs that carry values, not sizes."""
+    return list(node.input)[: _VALUE_INPUTS.get(node.op_type)]
+
+
+def _cast(name: str, output: str, kind: int) -> onnx.NodeProto:
+    return helper.make_node('Cast', [name], [output], name=output, to=kind)
+
+
+def _half(weight: onnx.TensorProto, name: str) -> onnx.TensorProto:
+    return numpy_helper.from_array(numpy_helper.to_array(weight).astype(np.float16), name)
+
+
+def _rename_inputs(node: onnx.NodeProto, renamed: Mapping[str, str]) -> None:
+    for at, name in enumerate(node.input):
+        node.input[at] = renamed.get(name, name)
+
+
+def _replace_nodes(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
+    copies = [_copied(node) for node in nodes]
+    del graph.node[:]
+    del graph.value_info[:]  # some have other types now
+    graph.node.extend(copies)
+    used = {name for node in copies for name in node.input}
+    used |= {value.name for value in graph.output}
+    kept = [value for value in graph.initializer if value.name in used]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+
+
+def _copied(message: Any) -> Any:
+    copy = type(message)()
+    copy.CopyFrom(message)
+    return copy
+
+
+def _element_types(model: onnx.ModelProto) -> dict[str, int]:
+    inferred = onnx.shape_inference.infer_shapes(model).graph
+    values = (*inferred.value_info, *inferred.input, *inferred.output)
+    return {value.name: value.type.tensor_type.elem_type for value in values}
