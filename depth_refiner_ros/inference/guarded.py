@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .loading import load_model
 from .model import Model
+from .upgrading import load_upgrading
 
 FIRST_RETRY_S = 1.0
 LAST_RETRY_S = 60.0
@@ -26,7 +26,7 @@ class GuardedModel:
     Attributes:
         trouble: Why it does not run at present; empty if it does.
         back_end: What runs it; empty while nothing does.
-        told: What `load_model` had to say.
+        told: What loading it had to say, and how far a compilation is.
     """
 
     def __init__(
@@ -42,8 +42,8 @@ class GuardedModel:
 
     @classmethod
     def named(cls, name: str, device: str = 'auto', *, threads: int = 0) -> GuardedModel:
-        """Guard a model that `load_model` loads."""
-        guarded = cls(lambda: load_model(name, device, threads=threads, log=guarded._note))
+        """Guard a model that `load_upgrading` loads."""
+        guarded = cls(lambda: load_upgrading(name, device, threads=threads, log=guarded._note))
         return guarded
 
     def _note(self, text: str) -> None:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import importlib
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
-from .model import Model, ModelError, model_path
+from .model import Model, ModelError, NotCompiledError, model_path
 from .onnx_file import OnnxFile, read_onnx
-from .parity import Frame, check_parity, reference_frames
+from .parity import Frame, check_parity, reference_frames, resized
 
 Log = Callable[[str], None]
 
@@ -23,8 +21,9 @@ class BackEnd(NamedTuple):
     Attributes:
         module: Library it needs.
         extra: What to install for it.
-        implementation: Module of this package and class in it.
-        options: Given to the class.
+        implementation: Module of this package, and the class or function in it that makes the
+            model.
+        options: Given to it.
     """
 
     module: str
@@ -34,6 +33,18 @@ class BackEnd(NamedTuple):
 
 
 BACK_ENDS = {
+    'tensorrt-fp16': BackEnd(
+        'tensorrt',
+        'depth_refiner_ros[tensorrt]',
+        ('tensor_rt', 'load_compiled'),
+        {'precision': 'fp16'},
+    ),
+    'tensorrt-int8': BackEnd(
+        'tensorrt',
+        'depth_refiner_ros[tensorrt]',
+        ('tensor_rt', 'load_compiled'),
+        {'precision': 'int8'},
+    ),
     'onnxruntime-cuda': BackEnd(
         'onnxruntime', 'onnxruntime-gpu', ('onnx_runtime', 'OnnxRuntimeModel'), {'cuda': True}
     ),
@@ -47,9 +58,13 @@ BACK_ENDS = {
         'onnxruntime', 'onnxruntime>=1.16', ('onnx_runtime', 'OnnxRuntimeModel'), {}
     ),
 }
-"""By name, the fastest first as measured: `auto` takes the first that is there and agrees.
+"""By name, the fastest first: `auto` takes the first that is there and agrees.
 
-An order, not a race: a race would give a recording other pixels on every replay.
+An order, not a race: a race would give a recording other pixels on every replay. TensorRT is there
+once a model was compiled (`depth-refiner compile`), never before: nothing is built by loading. So
+the same machine with the same compiled models gives the same pixels.
+
+Its place at the top was not measured, for want of a GPU; the other places were.
 """
 
 
@@ -72,22 +87,39 @@ def load_model(
         ModelError: If the file is missing, damaged or not allowed, or no back end can run it.
     """
     file = read_onnx(model_path(name))
-    frames = reference_frames(file.path)
     if device != 'auto' and device not in BACK_ENDS:
         raise ModelError(f'no back end {device}; there are auto, {", ".join(BACK_ENDS)}')
     names = list(BACK_ENDS) if device == 'auto' else [device]
-    refused: list[str] = []
+    return first_that_agrees(file, names, threads=threads, log=log)
+
+
+def first_that_agrees(
+    file: OnnxFile, names: Sequence[str], *, threads: int = 0, log: Log = lambda text: None
+) -> Model:
+    """Load a model with the first of some back ends that is there and computes what it should.
+
+    Raises:
+        ModelError: If there is none; `NotCompiledError` if the last could be after compiling.
+    """
+    frames = reference_frames(file.path)
+    refused: dict[str, list[str]] = {}
+    kind = ModelError
     for candidate in names:
         try:
             model = _open(candidate, file, threads)
             why = _proven(model, file, frames)
         except ModelError as error:
-            refused.append(f'{candidate}: {error}')
+            refused.setdefault(str(error), []).append(candidate)
+            kind = NotCompiledError if isinstance(error, NotCompiledError) else ModelError
             continue
-        told = f' Not {"; not ".join(refused)}.' if refused else ''
+        told = f' Not {"; not ".join(_told(refused))}.' if refused else ''
         log(f'{file.metadata.name} runs on {candidate} ({why}).{told}')
         return model
-    raise ModelError(f'{file.path} cannot be run: {"; ".join(refused)}')
+    raise kind(f'{file.path} cannot be run: {"; ".join(_told(refused))}')
+
+
+def _told(refused: dict[str, list[str]]) -> list[str]:
+    return [f'{", ".join(names)}: {why}' for why, names in refused.items()]
 
 
 def _open(name: str, file: OnnxFile, threads: int) -> Model:
@@ -98,7 +130,9 @@ def _open(name: str, file: OnnxFile, threads: int) -> Model:
     try:
         kind = getattr(importlib.import_module(f'.{module}', __package__), attribute)
     except ImportError as error:
-        raise ModelError(f'{entry.module} does not import: {error}') from None
+        raise ModelError(
+            f"{entry.module} does not import ({error}): pip install '{entry.extra}'"
+        ) from None
     model: Model = kind(file, threads, **entry.options)
     return model
 
@@ -108,9 +142,9 @@ def _proven(model: Model, file: OnnxFile, frames: list[Frame]) -> str:
     inputs: tuple[str, ...] = getattr(model, 'inputs', ())
     try:
         report = check_parity(model, frames, inputs) if frames else None
-        for height, width in file.metadata.sizes if frames else ():
+        for size in file.metadata.sizes if frames else ():
             # The first frame of a new size is slow; a robot shall not be the one to wait.
-            model(**{name: _resized(frames[0][name], height, width) for name in inputs})
+            model(**resized(frames[0], inputs, size))
     except ModelError:
         raise
     except Exception as error:  # whatever a back end throws, another one may serve
@@ -120,11 +154,3 @@ def _proven(model: Model, file: OnnxFile, frames: list[Frame]) -> str:
     if not report.agrees:
         raise ModelError(f'it does not agree with ONNX Runtime: {report.text}')
     return report.text
-
-
-def _resized(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    if image.ndim < 2:  # no image: intrinsics
-        return image
-    rows = np.arange(height) * image.shape[0] // height
-    columns = np.arange(width) * image.shape[1] // width
-    return np.ascontiguousarray(image[rows][:, columns])

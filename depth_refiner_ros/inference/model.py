@@ -20,6 +20,10 @@ class ModelError(ValueError):
     """A model cannot be used; the text says why and what to do."""
 
 
+class NotCompiledError(ModelError):
+    """A back end could run a model after it was compiled, for these images at least."""
+
+
 class Model(Protocol):
     """A loaded model: arrays in by name, arrays out by name.
 

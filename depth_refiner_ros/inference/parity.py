@@ -7,6 +7,7 @@ not reproduce these frames is not used.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,21 @@ def reference_frames(model_path: Path) -> list[Frame]:
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ModelError(f'{path} is damaged ({error}); copy it again beside the model') from None
     return [frames[number] for number in sorted(frames)]
+
+
+def resized(frame: Frame, inputs: Sequence[str], size: tuple[int, int]) -> Frame:
+    """Return the inputs of a frame in another height and width, px; nothing is blended."""
+    height, width = size
+    found = {}
+    for name in inputs:
+        image = frame[name]
+        if image.ndim < 2:  # no image: intrinsics
+            found[name] = image
+            continue
+        rows = np.arange(height) * image.shape[0] // height
+        columns = np.arange(width) * image.shape[1] // width
+        found[name] = np.ascontiguousarray(image[rows][:, columns])
+    return found
 
 
 def check_parity(model: Model, frames: list[Frame], inputs: tuple[str, ...]) -> ParityReport:

@@ -18,9 +18,6 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-REVISION = 1
-"""Changes whenever the graphs made here do; engines of another revision are built anew."""
-
 _CONVOLUTIONS = frozenset({'Conv', 'ConvTranspose'})
 # They pass values on, or add and compare them: as exact in float16 as what they are given.
 _BETWEEN = frozenset({'Relu', 'LeakyRelu', 'Add', 'Concat', 'MaxPool', 'AveragePool', 'Resize'})

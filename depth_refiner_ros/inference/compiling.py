@@ -1,0 +1,324 @@
+"""Compiles models for the GPU at hand, and proves what came out before anything is served by it.
+
+file = read_onnx(model_path('depth_small'))
+model = compile_model(file, 'fp16', sizes=[(480, 848)])
+"""
+
+from __future__ import annotations
+
+import atexit
+from collections.abc import Callable, Iterable, Sequence
+import importlib
+import json
+from pathlib import Path
+import threading
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .engine_cache import EngineCache
+from .model import Model, ModelError
+from .onnx_file import OnnxFile
+from .parity import Frame, check_parity, reference_frames, resized
+
+if TYPE_CHECKING:
+    from .tensor_rt import TensorRtModel
+
+PRECISIONS = ('fp16', 'int8')
+
+Log = Callable[[str], None]
+Size = tuple[int, int]
+
+# Where the kernel shows an NVIDIA GPU: of a desktop, of a Jetson, of WSL.
+_DEVICES = ('/dev/nvidiactl', '/dev/nvmap', '/dev/dxg')
+_LAST_WAIT_S = 10.0
+_NEEDED = {
+    'tensorrt': "TensorRT 10 or 11: pip install 'depth_refiner_ros[tensorrt]' (on a Jetson it "
+    'comes with JetPack: sudo apt install python3-libnvinfer)',
+    'cuda.bindings.runtime': "cuda-python: pip install 'cuda-python>=12.9'",
+    'onnx': "onnx: pip install 'onnx>=1.16'",
+}
+
+
+class CancelledError(ModelError):
+    """A compilation was cancelled."""
+
+
+class Progress:
+    """How far a compilation is; asks it to stop. Used by several threads.
+
+    Attributes:
+        step: What is being done, a verb.
+        share: How much of that is done, 0 to 1.
+        cancelled: Whether it shall stop.
+    """
+
+    def __init__(self) -> None:
+        self.step, self.share, self.cancelled = 'prepare', 0.0, False
+
+    def __str__(self) -> str:
+        return f'{self.step} {100 * self.share:.0f} %'
+
+    def tell(self, step: str, share: float) -> None:
+        """Say how far it is."""
+        self.step, self.share = step, share
+
+    def cancel(self) -> None:
+        """Ask to stop; the compilation does so at its next step."""
+        self.cancelled = True
+
+    def stop_if_cancelled(self) -> None:
+        """Stop here if that was asked for.
+
+        Raises:
+            CancelledError: If it was.
+        """
+        if self.cancelled:
+            raise CancelledError('the compilation was cancelled')
+
+
+class Compilation:
+    """A compilation on a thread of its own, which is cancelled when the process ends.
+
+    Args:
+        work: What to do.
+
+    Attributes:
+        progress: How far it is.
+    """
+
+    def __init__(self, work: Callable[[Progress], Model]) -> None:
+        self.progress = Progress()
+        self._work = work
+        self._model: Model | None = None
+        self._error: Exception | None = None
+        self._thread = threading.Thread(target=self._run, name='compile', daemon=True)
+        self._thread.start()
+        # TensorRT must not call into an interpreter that is gone.
+        atexit.register(self.cancel)
+
+    def _run(self) -> None:
+        try:
+            self._model = self._work(self.progress)
+        except Exception as error:  # told by result(), on the thread that asks
+            self._error = error
+
+    @property
+    def running(self) -> bool:
+        """Whether it goes on."""
+        return self._thread.is_alive()
+
+    def wait(self, seconds: float) -> None:
+        """Wait until it ends, or so long."""
+        self._thread.join(seconds)
+
+    def cancel(self) -> None:
+        """Stop it and wait until it has stopped."""
+        self.progress.cancel()
+        self._thread.join(_LAST_WAIT_S)
+        atexit.unregister(self.cancel)
+
+    def result(self) -> Model:
+        """Return the model once it has ended.
+
+        Raises:
+            Exception: That ended it.
+        """
+        self._thread.join()
+        atexit.unregister(self.cancel)
+        if self._error is not None:
+            raise self._error
+        assert self._model is not None
+        return self._model
+
+
+def lacking() -> list[str]:
+    """Return what this machine lacks to compile a model, each with how to get it."""
+    found = [what + why for module, what in _NEEDED.items() if (why := _failure(module))]
+    if not any(Path(device).exists() for device in _DEVICES):
+        found.append('an NVIDIA GPU with its driver (nvidia-smi shows it)')
+    return found
+
+
+def _failure(module: str) -> str:
+    """Return why a module does not import, in brackets; empty if it does."""
+    try:
+        importlib.import_module(module)
+    except (ImportError, OSError) as error:
+        return f' ({error})'
+    return ''
+
+
+def compile_model(
+    file: OnnxFile,
+    precision: str,
+    *,
+    sizes: Iterable[Size] = (),
+    progress: Progress | None = None,
+    log: Log = lambda text: None,
+) -> Model:
+    """Compile a model unless that was done before, prove it, and keep it in the cache.
+
+    Args:
+        file: The model.
+        precision: One of `PRECISIONS`; 'int8' after `calibrate`.
+        sizes: Heights and widths of images besides those in its metadata, px.
+        progress: Told how far it is; may cancel.
+        log: Told what was found out.
+
+    Raises:
+        CancelledError: If it was cancelled.
+        ModelError: If something is missing, TensorRT cannot, or the result does not agree with
+            ONNX Runtime.
+    """
+    if missing := lacking():
+        raise ModelError(f'to compile a model this machine lacks {"; ".join(missing)}')
+    from . import tensor_rt, tensor_rt_build
+
+    progress = progress or Progress()
+    cache = EngineCache()
+    name, frames = file.metadata.name, reference_frames(file.path)
+    calibration = b''
+    if precision == 'int8':
+        calibration = cache.get(tensor_rt.calibration_facts(file)) or b''
+        if not calibration:
+            raise ModelError(
+                'int8 needs a calibration: give a recording like those it will see '
+                '(--calibrate BAG)'
+            )
+    facts = tensor_rt.engine_facts(file, precision, calibration)
+    wanted = {*file.metadata.sizes, *sizes, *(_size(frame) for frame in frames)}
+    if not wanted:
+        raise ModelError(f'{name} names no size of images: say which, --size WIDTH HEIGHT')
+    if found := tensor_rt.find_engine(cache, facts):
+        if wanted <= set(found[1]):
+            model = tensor_rt.TensorRtModel(name, precision, *found)
+            log(f'{name} was compiled before: {_agreement(model, frames)}')
+            return model
+        wanted |= set(found[1])  # so that what served before is served on
+    progress.stop_if_cancelled()
+    profiles = sorted(wanted)
+    timing_facts = {'kind': 'timing', **tensor_rt.device_facts()}
+    engine, timing = tensor_rt_build.build_engine(
+        typed_onnx(file, precision, calibration),
+        profiles,
+        cache.get(timing_facts) or b'',
+        progress,
+    )
+    model = tensor_rt.TensorRtModel(name, precision, engine, profiles)
+    log(f'{name}: {_agreement(model, frames)}{_in_sizes(model, file, frames, progress)}')
+    try:
+        cache.put(timing_facts, timing)
+        cache.put({**facts, 'sizes': profiles}, engine)
+    except OSError as error:
+        log(f'{name} serves, but could not be kept for the next time: {error}')
+    return model
+
+
+def typed_onnx(file: OnnxFile, precision: str, calibration: bytes = b'') -> bytes:
+    """Return an ONNX model in which every tensor has the type it shall have in TensorRT.
+
+    Raises:
+        ModelError: If the model has nothing to lower.
+    """
+    import onnx
+
+    from . import typed_graph
+
+    model = typed_graph.for_tensorrt(onnx.load(str(file.path)))
+    try:
+        if precision == 'int8':
+            model = typed_graph.quantized_convolutions(model, json.loads(calibration)['largest'])
+        else:
+            model = typed_graph.half_convolutions(model)
+    except ValueError as error:
+        raise ModelError(f'{file.path}: {error}') from None
+    return bytes(model.SerializeToString())
+
+
+def calibrate(file: OnnxFile, frames: Iterable[Frame], progress: Progress | None = None) -> bytes:
+    """Measure how large the tensors become that int8 has to hold, and keep that in the cache.
+
+    Their greatest magnitude is taken: clipping the largest hundredth of a percent was tried and
+    doubled the error (docs/deployment.md). ONNX Runtime runs the model, on the CPU.
+
+    Args:
+        file: The model.
+        frames: Its inputs by name, of a recording like those it will see.
+        progress: Told how far it is; may cancel.
+
+    Returns:
+        What is kept: JSON, `largest` by name of a tensor, and the number of `frames`.
+
+    Raises:
+        ModelError: If there are no frames, or the model has no convolution.
+    """
+    import onnx
+    import onnxruntime
+
+    from . import tensor_rt, typed_graph
+
+    model = typed_graph.for_tensorrt(onnx.load(str(file.path)))
+    names = list(dict.fromkeys(node.input[0] for node in typed_graph.convolutions(model)))
+    if not names:
+        raise ModelError(f'{file.path} has no convolution that could compute in int8')
+    session = onnxruntime.InferenceSession(
+        typed_graph.with_outputs(model, names).SerializeToString(),
+        providers=['CPUExecutionProvider'],
+    )
+    largest = dict.fromkeys(names, 0.0)
+    count = 0
+    for frame in frames:
+        if progress:
+            progress.stop_if_cancelled()
+        found: Sequence[npt.NDArray[Any]] = session.run(names, frame)
+        for name, values in zip(names, found, strict=True):
+            largest[name] = max(largest[name], float(np.abs(values).max(initial=0)))
+        count += 1
+    if not count:
+        raise ModelError('a calibration needs at least one frame')
+    data = json.dumps({'frames': count, 'largest': largest}).encode()
+    EngineCache().put(tensor_rt.calibration_facts(file), data)
+    return data
+
+
+def _size(frame: Frame) -> Size:
+    height, width = next(iter(frame.values())).shape[:2]
+    return height, width
+
+
+def _agreement(model: TensorRtModel, frames: list[Frame]) -> str:
+    """Compare a model with the stored frames."""
+    if not frames:
+        return 'no frames to compare with lie beside it'
+    report = check_parity(model, frames, model.inputs)
+    if not report.agrees:
+        raise ModelError(f'it does not agree with ONNX Runtime: {report.text}')
+    return report.text
+
+
+def _in_sizes(
+    model: TensorRtModel, file: OnnxFile, frames: list[Frame], progress: Progress
+) -> str:
+    """Compare a model with ONNX Runtime beside it in every size it was compiled for.
+
+    Each size has kernels of its own: one may be wrong where others are right.
+    """
+    if not frames:
+        return ''
+    try:
+        from .onnx_runtime import OnnxRuntimeModel
+    except ImportError:
+        return '; only in the size of these frames, for want of onnxruntime'
+    reference = OnnxRuntimeModel(file)
+    for number, size in enumerate(model.sizes):
+        progress.stop_if_cancelled()
+        progress.tell('compare', number / len(model.sizes))
+        inputs = resized(frames[0], model.inputs, size)
+        report = check_parity(model, [inputs | reference(**inputs)], model.inputs)
+        if not report.agrees:
+            raise ModelError(
+                f'it does not agree with ONNX Runtime on {size[1]}x{size[0]}: {report.text}'
+            )
+    return ''
