@@ -1,7 +1,11 @@
 import json
+import sys
 
 import numpy as np
 import pytest
+
+from depth_refiner_ros import inference
+from depth_refiner_ros.inference import compiling
 
 
 def tiny_model(depth_m=2.0, operators=(), domain='', metadata=True):
@@ -137,3 +141,36 @@ def tiny(tmp_path, frame):
     }
     np.savez(path.with_suffix('.npz'), **{f'0/{k}': v for k, v in stored.items()})
     return path
+
+
+MODULES = ('tensor_rt', 'tensor_rt_build')
+
+
+def forget_modules():
+    for name in MODULES:
+        sys.modules.pop(f'{inference.__name__}.{name}', None)
+        vars(inference).pop(name, None)
+
+
+@pytest.fixture
+def install(monkeypatch, tmp_path):
+    """Install a fake TensorRT and CUDA."""
+    monkeypatch.setenv('DEPTH_REFINER_CACHE', str(tmp_path / 'cache'))
+
+    def install(*arguments, **options):
+        from .fake_tensorrt import Fake
+
+        fake = Fake(*arguments, **options)
+        for name, module in fake.modules().items():
+            monkeypatch.setitem(sys.modules, name, module)
+        monkeypatch.setattr(compiling, '_DEVICES', ('/dev/null',))
+        forget_modules()
+        return fake
+
+    yield install
+    forget_modules()
+
+
+@pytest.fixture
+def fake(install):
+    return install()

@@ -1,7 +1,6 @@
 import gc
 import importlib
 import json
-import sys
 
 import numpy as np
 import pytest
@@ -9,7 +8,6 @@ import pytest
 pytest.importorskip('onnx', reason='makes the models of these tests: pip install onnx')
 pytest.importorskip('onnxruntime', reason='runs the models of these tests')
 
-from depth_refiner_ros import inference
 from depth_refiner_ros.inference import (
     BACK_ENDS,
     ModelError,
@@ -20,38 +18,6 @@ from depth_refiner_ros.inference import (
 )
 from depth_refiner_ros.inference.engine_cache import EngineCache
 from depth_refiner_ros.inference.model import NotCompiledError
-
-from .fake_tensorrt import Fake
-
-MODULES = ('tensor_rt', 'tensor_rt_build')
-
-
-def forget_modules():
-    for name in MODULES:
-        sys.modules.pop(f'{inference.__name__}.{name}', None)
-        vars(inference).pop(name, None)
-
-
-@pytest.fixture
-def install(monkeypatch, tmp_path):
-    """Install a fake TensorRT and CUDA."""
-    monkeypatch.setenv('DEPTH_REFINER_CACHE', str(tmp_path / 'cache'))
-
-    def install(*arguments, **options):
-        fake = Fake(*arguments, **options)
-        for name, module in fake.modules().items():
-            monkeypatch.setitem(sys.modules, name, module)
-        monkeypatch.setattr(compiling, '_DEVICES', ('/dev/null',))
-        forget_modules()
-        return fake
-
-    yield install
-    forget_modules()
-
-
-@pytest.fixture
-def fake(install):
-    return install()
 
 
 @pytest.fixture
