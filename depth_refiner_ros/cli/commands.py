@@ -12,6 +12,8 @@ import tyro
 
 from ..hosts.memory import keep_freed_memory
 from .bench import Bench
+from .cache import Cache
+from .compile_model import Compile
 from .demo import Demo
 from .doctor import Doctor
 from .evaluate import Evaluate
@@ -38,6 +40,8 @@ _COMMANDS: dict[str, Callable[..., Command]] = {
     'doctor': Doctor,
     'evaluate': Evaluate,
     'bench': Bench,
+    'compile': Compile,
+    'cache': Cache,
     'live': Live,
     'play': Play,
     'record': Record,

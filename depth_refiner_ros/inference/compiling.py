@@ -12,7 +12,7 @@ import importlib
 import json
 from pathlib import Path
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -135,19 +135,33 @@ class Compilation:
 
 def lacking() -> list[str]:
     """Return what this machine lacks to compile a model, each with how to get it."""
-    found = [what + why for module, what in _NEEDED.items() if (why := _failure(module))]
+    failures = ((what, _failure(module)) for module, what in _NEEDED.items())
+    found = [what + why for what, why in failures if why is not None]
     if not any(Path(device).exists() for device in _DEVICES):
         found.append('an NVIDIA GPU with its driver (nvidia-smi shows it)')
     return found
 
 
-def _failure(module: str) -> str:
-    """Return why a module does not import, in brackets; empty if it does."""
+def require_compiler() -> None:
+    """Check that this machine has what compiling takes.
+
+    Raises:
+        ModelError: If not; it says what, and how to get it.
+    """
+    if missing := lacking():
+        raise ModelError(f'to compile a model this machine lacks {"; ".join(missing)}')
+
+
+def _failure(module: str) -> str | None:
+    """Return None if a module imports; else why not, as far as it is more than not there."""
     try:
         importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        top = module.partition('.')[0]
+        return '' if error.name in (None, top) else f' (it fails: {error})'
     except (ImportError, OSError) as error:
-        return f' ({error})'
-    return ''
+        return f' (it fails: {error})'
+    return None
 
 
 def compile_model(
@@ -172,8 +186,7 @@ def compile_model(
         ModelError: If something is missing, TensorRT cannot, or the result does not agree with
             ONNX Runtime.
     """
-    if missing := lacking():
-        raise ModelError(f'to compile a model this machine lacks {"; ".join(missing)}')
+    require_compiler()
     from . import tensor_rt, tensor_rt_build
 
     progress = progress or Progress()
@@ -237,22 +250,33 @@ def typed_onnx(file: OnnxFile, precision: str, calibration: bytes = b'') -> byte
     return bytes(model.SerializeToString())
 
 
-def calibrate(file: OnnxFile, frames: Iterable[Frame], progress: Progress | None = None) -> bytes:
+class Calibration(NamedTuple):
+    """How large the inputs of a model's convolutions become.
+
+    Attributes:
+        frames: How many frames tell.
+        largest: Greatest magnitude by name of a tensor.
+    """
+
+    frames: int
+    largest: dict[str, float]
+
+
+def calibrate(
+    file: OnnxFile, frames: Iterable[Frame], progress: Progress | None = None
+) -> Calibration:
     """Measure how large the tensors become that int8 has to hold, and keep that in the cache.
 
     Their greatest magnitude is taken: clipping the largest hundredth of a percent was tried and
-    doubled the error (docs/deployment.md). ONNX Runtime runs the model, on the CPU.
+    raised the error (docs/deployment.md). ONNX Runtime runs the model, on the CPU.
 
     Args:
         file: The model.
         frames: Its inputs by name, of a recording like those it will see.
         progress: Told how far it is; may cancel.
 
-    Returns:
-        What is kept: JSON, `largest` by name of a tensor, and the number of `frames`.
-
     Raises:
-        ModelError: If there are no frames, or the model has no convolution.
+        ModelError: If there are no frames, they lack an input, or the model has no convolution.
     """
     import onnx
     import onnxruntime
@@ -267,20 +291,32 @@ def calibrate(file: OnnxFile, frames: Iterable[Frame], progress: Progress | None
         typed_graph.with_outputs(model, names).SerializeToString(),
         providers=['CPUExecutionProvider'],
     )
+    inputs = [value.name for value in session.get_inputs()]
     largest = dict.fromkeys(names, 0.0)
-    count = 0
-    for frame in frames:
+
+    def measure(frame: Frame) -> None:
         if progress:
             progress.stop_if_cancelled()
-        found: Sequence[npt.NDArray[Any]] = session.run(names, frame)
+        if lost := set(inputs) - frame.keys():
+            raise ModelError(f'{file.path} takes {", ".join(sorted(lost))}, which is not there')
+        found: Sequence[npt.NDArray[Any]] = session.run(
+            names, {name: frame[name] for name in inputs}
+        )
         for name, values in zip(names, found, strict=True):
             largest[name] = max(largest[name], float(np.abs(values).max(initial=0)))
+
+    count = 0
+    for frame in frames:
+        measure(frame)
         count += 1
     if not count:
         raise ModelError('a calibration needs at least one frame')
-    data = json.dumps({'frames': count, 'largest': largest}).encode()
+    for frame in reference_frames(file.path):  # what it must reproduce, it must be able to hold
+        measure(frame)
+    calibration = Calibration(count, largest)
+    data = json.dumps(calibration._asdict()).encode()
     EngineCache().put(tensor_rt.calibration_facts(file), data)
-    return data
+    return calibration
 
 
 def _size(frame: Frame) -> Size:

@@ -95,7 +95,12 @@ def file_hash(path: Path) -> str:
 
 def calibration_facts(file: OnnxFile) -> dict[str, Any]:
     """Return what the ranges of a model's tensors are kept under."""
-    return {'kind': 'calibration', 'onnx': file_hash(file.path), 'graph': GRAPH_REVISION}
+    return {
+        'kind': 'calibration',
+        'model': file.metadata.name,
+        'onnx': file_hash(file.path),
+        'graph': GRAPH_REVISION,
+    }
 
 
 def engine_facts(file: OnnxFile, precision: str, calibration: bytes = b'') -> dict[str, Any]:

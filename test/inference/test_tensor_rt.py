@@ -296,12 +296,18 @@ def test_int8_needs_a_calibration_and_says_so(fake, convolving):
 
 
 def test_calibration_keeps_the_largest_magnitudes(fake, convolving):
-    frames = [image(12, 16, 1.0), image(12, 16, 4.0)]
-    kept = json.loads(compiling.calibrate(read_onnx(convolving), frames))
-    assert kept['frames'] == 2
+    frames = [image(12, 16, 1.0), image(12, 16, 7.0)]
+    found = compiling.calibrate(read_onnx(convolving), frames)
+    assert found.frames == 2
     # The features are depth, a hole's 2 m, and colour from 0 to 1.
-    assert kept['largest']['features'] == 4.0
-    assert set(kept['largest']) == {'features', 'first_out', 'resized'}
+    assert found.largest['features'] == 7.0
+    assert set(found.largest) == {'features', 'first_out', 'resized'}
+    (entry,) = EngineCache().entries()
+    assert json.loads(EngineCache().get(entry.facts))['largest'] == found.largest
+    # The stored frame has 6 m, and must be reproduced.
+    assert compiling.calibrate(read_onnx(convolving), frames[:1]).largest['features'] == 6.0
+    with pytest.raises(ModelError, match='takes color, which is not there'):
+        compiling.calibrate(read_onnx(convolving), [{'depth_m': frames[0]['depth_m']}])
 
 
 def test_int8_serves_if_it_agrees_and_another_calibration_is_another_engine(fake, convolving):
