@@ -53,6 +53,13 @@ class HostParameters(Parameters):
     deadline_s: float = parameter(
         DEADLINE_S, 'Longest wait for an optional input.', unit='s', range=(0, 10), live=False
     )
+    frame_deadline_s: float = parameter(
+        0.0,
+        'A live host warns while frames take longer than this from their arrival to their '
+        'result; 0 sets no deadline.',
+        unit='s',
+        range=(0, 60),
+    )
     depth_encoding: str = parameter(
         'same',
         'Encoding of published depth: that of the input, millimetres or metres.',

@@ -207,7 +207,7 @@ class Folder:
             )
         # Whole millimetres stay 16UC1; finer units would be rounded by it.
         encoding: DepthEncoding = '16UC1' if self._unit_m == 0.001 else '32FC1'
-        return DepthImage(header, _metres(raw, self._unit_m), encoding)
+        return DepthImage(header, metres(raw, self._unit_m), encoding)
 
     # -- TUM RGB-D: https://cvg.cit.tum.de/data/datasets/rgbd-dataset/file_formats
 
@@ -302,7 +302,8 @@ def _read_png16(path: Path) -> Any:
     return raw
 
 
-def _metres(raw: Any, unit_m: float) -> Float32Array:
+def metres(raw: Any, unit_m: float) -> Float32Array:
+    """Return depth in metres of counts with this many metres each; 0 counts are no return."""
     # Divided by whole counts a metre where there are such: 0.001 has no exact float, 1000 has.
     per_metre = 1 / unit_m
     if abs(per_metre - round(per_metre)) < 1e-6 * per_metre:

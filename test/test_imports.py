@@ -28,7 +28,7 @@ OPTIONAL = {
     'onnxruntime': ('inference',),
     'tensorrt': ('inference',),
     'openvino': ('inference',),
-    'pyrealsense2': ('cli', 'evaluation.peers'),
+    'pyrealsense2': ('cli', 'evaluation.peers', 'hosts.realsense'),
     'scipy': (),
     'matplotlib': ('evaluation.report',),
     'ray': ('evaluation.workers',),

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..config import Configuration, encoded_as
-from ..data import DepthImage
+from ..data import DepthImage, Header
 from ..geometry import TransformTree
 from ..messages import decode
 from ..stage import Pipeline, Synchronizer, topic_inputs
@@ -25,6 +25,9 @@ from ..stage import Pipeline, Synchronizer, topic_inputs
 _WINDOW = 300  # frames that latency is measured over
 _RATE_WINDOW_S = 5.0
 _STALE_S = 2.0  # without a result for so long, the status warns
+
+Watch = Callable[[Mapping[str, Any], Mapping[str, Any], float], None]
+"""Sees every frame: values in by port, values out by `<stage>.<port>`, seconds it took."""
 
 
 class Level(IntEnum):
@@ -43,6 +46,13 @@ class Status(NamedTuple):
     values: dict[str, str]
 
 
+class _Done(NamedTuple):
+    """A frame that was finished."""
+
+    at_s: float
+    latency_s: float
+
+
 class LiveRunner:
     """Feeds a pipeline from live topics.
 
@@ -57,6 +67,8 @@ class LiveRunner:
         wanted: Returns the outputs that somebody listens to; without any, frames are left.
         publishers: Returns how many publish on a topic.
         warn: Called with a sentence when a frame had to be dropped.
+        watch: Sees every frame, on the worker's thread; with it, frames are made for it even if
+            nobody else listens.
     """
 
     def __init__(
@@ -69,15 +81,16 @@ class LiveRunner:
         wanted: Callable[[], list[str]],
         publishers: Callable[[str], int],
         warn: Callable[[str], None],
+        watch: Watch | None = None,
     ) -> None:
         self.configuration = configuration
         self.tree = TransformTree()
-        self.dropped = self.failed = 0
+        self.dropped = self.failed = self.missed = 0
         self._pipeline = pipeline
         self._inputs = topic_inputs(type(pipeline))
         self._topics = topics
         self._publish, self._wanted = publish, wanted
-        self._publishers, self._warn = publishers, warn
+        self._publishers, self._warn, self._watch = publishers, warn, watch
         self._synchronizer: Synchronizer[tuple[Any, float]] = Synchronizer(
             self._inputs,
             slop_s=configuration.host.slop_s,
@@ -86,11 +99,11 @@ class LiveRunner:
         self._received = dict.fromkeys(self._inputs, 0)
         self._error = ''
         self._holes = (float('nan'), float('nan'))
-        self._finished_s: deque[float] = deque(maxlen=_WINDOW)
-        self._latency_s: deque[float] = deque(maxlen=_WINDOW)
+        self._done: deque[_Done] = deque(maxlen=_WINDOW)
         self._slot: tuple[dict[str, Any], float] | None = None
         self._wake = threading.Condition()
         self._running = True
+        self._busy_since_s = float('inf')
         self._started_s = time.monotonic()
         self._thread = threading.Thread(target=self._work, name='pipeline', daemon=True)
         self._thread.start()
@@ -103,10 +116,14 @@ class LiveRunner:
         self._thread.join()
 
     def feed(self, port: str, message: Any) -> None:
-        """Take one message in."""
+        """Take one message in, or one value: what a source in this process has at hand."""
         self._received[port] += 1
-        stamp = message.header.stamp
-        stamp_ns = stamp.sec * 1_000_000_000 + stamp.nanosec
+        header = message.header
+        stamp_ns = (
+            header.stamp_ns
+            if isinstance(header, Header)
+            else header.stamp.sec * 1_000_000_000 + header.stamp.nanosec
+        )
         now_ns = time.monotonic_ns()
         item = (message, now_ns * 1e-9)
         for matched in self._synchronizer.feed(port, stamp_ns, item, now_ns):
@@ -136,22 +153,24 @@ class LiveRunner:
                     return
                 (messages, arrived_s), self._slot = self._slot, None
             try:
-                if not (wanted := self._wanted()):
+                wanted = self._wanted()
+                if not (wanted or self._watch):
                     continue
-                self._process(messages, wanted)
+                self._busy_since_s = time.monotonic()
+                self._process(messages, wanted, arrived_s)
             except (ValueError, LookupError) as error:
                 self._fail(str(error))
             except Exception as error:  # a robot's depth must outlive any one frame
                 self._fail(f'{type(error).__name__}: {error}')
             else:
                 self._error = ''
-                self._finished_s.append(time.monotonic())
-                self._latency_s.append(self._finished_s[-1] - arrived_s)
+            finally:
+                self._busy_since_s = float('inf')
 
-    def _process(self, messages: dict[str, Any], wanted: list[str]) -> None:
+    def _process(self, messages: dict[str, Any], wanted: list[str], arrived_s: float) -> None:
         values: dict[str, Any] = {
-            port: None
-            if message is None
+            port: message
+            if message is None or isinstance(message, self._inputs[port].type)
             else decode(self._inputs[port].type, message, self._topics[port])
             for port, message in messages.items()
         }
@@ -161,10 +180,16 @@ class LiveRunner:
         for port in wanted:
             if port in outputs:
                 self._publish(port, encoded_as(outputs[port], configuration.host.depth_encoding))
+        now_s = time.monotonic()
+        latency_s = now_s - arrived_s
+        self.missed += 0 < configuration.host.frame_deadline_s < latency_s
+        self._done.append(_Done(now_s, latency_s))
         images = [value for value in outputs.values() if isinstance(value, DepthImage)]
         if isinstance(values.get('depth'), DepthImage) and images:
             before, after = values['depth'].depth_m, images[-1].depth_m
             self._holes = float(np.isnan(before).mean()), float(np.isnan(after).mean())
+        if self._watch is not None:
+            self._watch(values, outputs, latency_s)
 
     def _fail(self, text: str) -> None:
         self.failed += 1
@@ -176,16 +201,22 @@ class LiveRunner:
     def status(self) -> Status:
         """Return how it goes: above all, why nothing is published."""
         values = self._values()
-        last_s = self._finished_s[-1] if self._finished_s else self._started_s
-        age_s = time.monotonic() - last_s
+        done = tuple(self._done)
+        age_s = time.monotonic() - (done[-1].at_s if done else self._started_s)
         if age_s < _STALE_S:
             rate = f'{values["rate_hz"]} Hz'
-            if troubles := self._pipeline.troubles:
-                told = '; '.join(
-                    f'{name} runs without its model: {t}' for name, t in troubles.items()
-                )
-                return Status(Level.WARN, f'{rate}, but {told}', values)
+            told = [
+                f'{name} runs without its model: {trouble}'
+                for name, trouble in self._pipeline.troubles.items()
+            ]
+            if late := self._late():
+                told.append(late)
+            if told:
+                return Status(Level.WARN, f'{rate}, but {"; ".join(told)}', values)
             return Status(Level.OK, rate, values)
+        if (busy_s := time.monotonic() - self._busy_since_s) > _STALE_S:
+            text = f'the frame in work takes {busy_s:.0f} s already: a stage or its model hangs'
+            return Status(Level.ERROR, text, values)
         for port in self._synchronizer.missing():
             topic = self._topics[port]
             count = self._publishers(topic)
@@ -207,10 +238,26 @@ class LiveRunner:
         )
         return Status(Level.WARN, text, values)
 
+    def _late(self) -> str:
+        """Say how many recent frames missed their deadline, or nothing."""
+        deadline_s = self.configuration.host.frame_deadline_s
+        recent = self._recent()
+        missed = sum(0 < deadline_s < frame.latency_s for frame in recent)
+        if not missed:
+            return ''
+        return (
+            f'{missed} of the last {len(recent)} frames took longer than frame_deadline_s '
+            f'({deadline_s:g} s)'
+        )
+
+    def _recent(self) -> list[_Done]:
+        since_s = time.monotonic() - _RATE_WINDOW_S
+        return [frame for frame in tuple(self._done) if frame.at_s > since_s]
+
     def _values(self) -> dict[str, str]:
-        recent = [t for t in tuple(self._finished_s) if t > time.monotonic() - _RATE_WINDOW_S]
-        span_s = recent[-1] - recent[0] if len(recent) > 1 else 0.0
-        latency_ms = 1e3 * np.array(tuple(self._latency_s) or (0.0,))
+        recent = self._recent()
+        span_s = recent[-1].at_s - recent[0].at_s if recent else 0.0
+        latency_ms = 1e3 * np.array([frame.latency_s for frame in tuple(self._done)] or [0.0])
         counts = self._synchronizer
         return {
             'backend': ', '.join(sorted(set(self._pipeline.back_ends.values()))) or 'classical',
@@ -219,6 +266,7 @@ class LiveRunner:
             'latency_p99_ms': f'{np.percentile(latency_ms, 99):.1f}',
             'dropped': str(self.dropped),
             'failed': str(self.failed),
+            'missed': str(self.missed),
             'unmatched': str(counts.unmatched),
             'late': str(counts.late),
             'duplicated': str(counts.duplicated),

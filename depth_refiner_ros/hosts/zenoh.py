@@ -8,7 +8,7 @@ until tried with a real rmw_zenoh.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cache, partial
 import itertools
@@ -27,10 +27,11 @@ import zenoh.ext
 
 from ..config import Configuration, port_topics, resolve
 from ..data import DepthImage
+from ..inference.guarded import FIRST_RETRY_S, LAST_RETRY_S
 from ..messages import COMPRESSED_IMAGE, IMAGE, MESSAGE_TYPE, encode, transforms
 from ..stage import FrameLookup, Topic, topic_inputs
 from .bag import FAMILY, STORE, TF_TYPE
-from .live import Level, LiveRunner, Status
+from .live import Level, LiveRunner, Status, Watch
 
 ROUTER = 'tcp/127.0.0.1:7447'
 """Where rmw_zenoh's router listens, seen from its own machine."""
@@ -436,17 +437,34 @@ class Inbox:
 
 _DIAGNOSTICS = 'diagnostic_msgs/msg/DiagnosticArray'
 _STATUS_S = 1.0
+_FRAMES = 'frames'  # what the inbox calls the frames of a source
+
+
+class Source(NamedTuple):
+    """A camera in this process, in place of topics.
+
+    Attributes:
+        ports: The inputs that its frames can hold.
+        open: Opens it: a context that gives frames, values by port, until it ends. One that
+            raises is opened anew, later and later.
+    """
+
+    ports: tuple[str, ...]
+    open: Callable[[], AbstractContextManager[Iterable[Mapping[str, Any]]]]
 
 
 class LiveHost(AbstractContextManager['LiveHost']):
     """A pipeline as a node of a Zenoh network: what `StageNode` is to ROS.
 
-    It subscribes at once; iterate over `spin` to feed the pipeline.
+    It subscribes at once; iterate over `spin` to feed the pipeline. What a source gives is not
+    subscribed to but published, where somebody listens.
 
     Args:
         configuration: What to run, with which parameters, on which topics.
         node: The node to be, closed by whoever opened it.
         warn: Called with a sentence when a message cannot be used, from any thread.
+        source: Where frames come from if not from topics; when it ends, so does `spin`.
+        watch: Sees every frame; see `LiveRunner`.
 
     Attributes:
         topics: Absolute topic of every input port.
@@ -454,7 +472,13 @@ class LiveHost(AbstractContextManager['LiveHost']):
     """
 
     def __init__(
-        self, configuration: Configuration, node: Node, *, warn: Callable[[str], None]
+        self,
+        configuration: Configuration,
+        node: Node,
+        *,
+        warn: Callable[[str], None],
+        source: Source | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self.topics = port_topics(
             topic_inputs(configuration.pipeline), configuration.topics, node.namespace
@@ -465,7 +489,8 @@ class LiveHost(AbstractContextManager['LiveHost']):
         self._inbox = Inbox(SENSOR_DATA.depth)
         self._types: dict[str, str] = {}
         self._refused = 0
-        self._running = True
+        self._stopped = threading.Event()
+        self._source_trouble = ''
         self._poll_s = min(max(configuration.host.deadline_s / 2, 0.005), 0.1)
         pipeline = configuration.pipeline(configuration.parameters)
         self._publishers = {
@@ -481,13 +506,23 @@ class LiveHost(AbstractContextManager['LiveHost']):
             wanted=lambda: [port for port, p in self._publishers.items() if p.matched],
             publishers=node.count_publishers,
             warn=warn,
+            watch=watch,
         )
+        given = source.ports if source is not None else ()
+        self._cameras: dict[str, Publisher] = {}
         for port, topic in topic_inputs(configuration.pipeline).items():
-            self._subscribe_port(configuration, port, topic)
+            if port in given:
+                self._cameras[port] = node.publisher(self.topics[port], MESSAGE_TYPE[topic.type])
+            else:
+                self._subscribe_port(configuration, port, topic)
         if any(isinstance(item, FrameLookup) for item in pipeline.inputs.values()):
             static = Qos(depth=100, transient_local=True)
             self._subscribe('/tf_static', '/tf_static', TF_TYPE, static)
             self._subscribe('/tf', '/tf', TF_TYPE, Qos(depth=100))
+        self._source: threading.Thread | None = None
+        if source is not None:
+            self._source = threading.Thread(target=self._pump, args=(source,), name='camera')
+            self._source.start()
 
     def __exit__(
         self,
@@ -496,16 +531,18 @@ class LiveHost(AbstractContextManager['LiveHost']):
         trace: TracebackType | None,
     ) -> None:
         self.stop()
+        if self._source is not None:
+            self._source.join()
         self.runner.stop()
 
     def stop(self) -> None:
         """End `spin`, from any thread."""
-        self._running = False
+        self._stopped.set()
 
     def spin(self) -> Iterator[Status]:
         """Feed the pipeline, yielding every second how it goes, which /diagnostics gets too."""
         status_at_s = time.monotonic() + _STATUS_S
-        while self._running:
+        while not self._stopped.is_set():
             wait_s = min(self._poll_s, status_at_s - time.monotonic())
             received = self._inbox.get(max(wait_s, 0))
             if received is None:
@@ -517,6 +554,31 @@ class LiveHost(AbstractContextManager['LiveHost']):
                 status = self._status()
                 self._publish_status(status)
                 yield status
+
+    def _pump(self, source: Source) -> None:
+        """Take a source's frames to the inbox until it ends, opening it anew when it is lost."""
+        wait_s = FIRST_RETRY_S
+        while not self._stopped.is_set():
+            came = self._take_all(source)
+            if not self._source_trouble:
+                self.stop()
+            self._stopped.wait(FIRST_RETRY_S if came else wait_s)
+            wait_s = FIRST_RETRY_S if came else min(2 * wait_s, LAST_RETRY_S)
+
+    def _take_all(self, source: Source) -> bool:
+        """Take frames until the source ends, which leaves no trouble; return if any came."""
+        came = False
+        try:
+            with source.open() as frames:
+                for frame in frames:
+                    came, self._source_trouble = True, ''
+                    self._inbox.put(_FRAMES, frame)
+                    if self._stopped.is_set():
+                        break
+        except Exception as error:  # a camera may come back, whatever it tripped over
+            self._source_trouble = f'no camera: {error}'
+            self._warn(self._source_trouble)
+        return came
 
     def _subscribe_port(self, configuration: Configuration, port: str, topic: Topic) -> None:
         host = configuration.host
@@ -532,6 +594,9 @@ class LiveHost(AbstractContextManager['LiveHost']):
         self._node.subscribe(topic, message_type, qos, partial(self._inbox.put, source))
 
     def _take(self, source: str, sample: Any) -> None:
+        if source == _FRAMES:
+            self._take_frame(sample)
+            return
         message_type = self._types[source]
         key = str(sample.key_expr)
         digest = key.rpartition('/')[2]
@@ -548,23 +613,36 @@ class LiveHost(AbstractContextManager['LiveHost']):
         else:
             self.runner.tree.update(transforms(message))
 
+    def _take_frame(self, frame: Mapping[str, Any]) -> None:
+        for port, publisher in self._cameras.items():
+            if (value := frame.get(port)) is not None:
+                self.runner.feed(port, value)
+                if publisher.matched:
+                    publisher.put(_cdr(value))
+
     def _refuse(self, text: str) -> None:
         self._refused += 1
         self._warn(text)
 
     def _publish(self, port: str, value: Any) -> None:
-        cdr = STORE.serialize_cdr(encode(value, FAMILY), MESSAGE_TYPE[type(value)])
-        self._publishers[port].put(cdr)
+        self._publishers[port].put(_cdr(value))
 
     def _status(self) -> Status:
         level, text, values = self.runner.status()
         counts = {'overrun': str(self._inbox.overrun), 'refused': str(self._refused)}
+        if self._source_trouble:
+            level, text = Level.ERROR, self._source_trouble
         return Status(level, text, {**values, **counts})
 
     def _publish_status(self, status: Status) -> None:
         if self._diagnostics.matched:
             message = diagnostics_message(f'{self._node.full_name}: {self._stages}', status)
             self._diagnostics.put(STORE.serialize_cdr(message, _DIAGNOSTICS))
+
+
+def _cdr(value: Any) -> memoryview:
+    cdr: memoryview = STORE.serialize_cdr(encode(value, FAMILY), MESSAGE_TYPE[type(value)])
+    return cdr
 
 
 def diagnostics_message(name: str, status: Status) -> Any:

@@ -14,29 +14,42 @@ from .upgrading import load_upgrading
 
 FIRST_RETRY_S = 1.0
 LAST_RETRY_S = 60.0
+PATIENCE = 3
+"""Frames in a row that a model may be late for."""
 
 
 class GuardedModel:
     """Loads a model when it is first needed, and again, later and later, after it has failed.
 
+    One that is late `PATIENCE` frames in a row rests as long, but stays loaded; late once more
+    after that, it rests longer. The first frame after loading may take its time.
+
     Args:
         load: Returns a model or raises.
+        deadline_s: Longest that it may take a frame; 0 sets none.
         clock_s: Monotonic seconds.
 
     Attributes:
+        deadline_s: May be changed at any time.
         trouble: Why it does not run at present; empty if it does.
         back_end: What runs it; empty while nothing does.
         told: What loading it had to say, and how far a compilation is.
     """
 
     def __init__(
-        self, load: Callable[[], Model], *, clock_s: Callable[[], float] = time.monotonic
+        self,
+        load: Callable[[], Model],
+        *,
+        deadline_s: float = 0.0,
+        clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.deadline_s = deadline_s
         self._load = load
         self._clock_s = clock_s
         self._model: Model | None = None
         self._wait_s = FIRST_RETRY_S
         self._retry_s = -np.inf
+        self._misses = 0
         self.trouble = ''
         self.told = ''
 
@@ -51,22 +64,34 @@ class GuardedModel:
 
     @property
     def back_end(self) -> str:
-        """What runs the model; empty while nothing does."""
+        """What runs the model; empty while it is not loaded."""
         return self._model.back_end if self._model is not None else ''
 
     def __call__(self, **inputs: npt.NDArray[Any]) -> dict[str, npt.NDArray[np.float32]] | None:
         """Run the model, or return None where it cannot run; `trouble` then says why."""
-        if self._model is None and self._clock_s() < self._retry_s:
+        if self._clock_s() < self._retry_s:
             return None
+        fresh = self._model is None
         try:
             if self._model is None:
                 self._model = self._load()
+            began_s = self._clock_s()
             outputs = self._model(**inputs)
         except Exception as error:  # a robot's depth must outlive any model
             self._model = None
-            self.trouble = f'{type(error).__name__}: {error}'
-            self._retry_s = self._clock_s() + self._wait_s
-            self._wait_s = min(2 * self._wait_s, LAST_RETRY_S)
+            self._rest(f'{type(error).__name__}: {error}')
             return None
-        self.trouble, self._wait_s = '', FIRST_RETRY_S
+        took_s = self._clock_s() - began_s
+        if fresh or not 0 < self.deadline_s < took_s:
+            self.trouble, self._wait_s, self._misses = '', FIRST_RETRY_S, 0
+            return outputs
+        self._misses += 1
+        if self._misses >= PATIENCE:
+            late = f'took {took_s:.3f} s for a frame, and repeatedly more than its deadline'
+            self._rest(f'{late} of {self.deadline_s:g} s')
         return outputs
+
+    def _rest(self, trouble: str) -> None:
+        self.trouble = trouble
+        self._retry_s = self._clock_s() + self._wait_s
+        self._wait_s = min(2 * self._wait_s, LAST_RETRY_S)

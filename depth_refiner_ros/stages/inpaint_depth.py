@@ -67,6 +67,13 @@ class InpaintDepthParameters(Parameters):
     threads: int = parameter(
         0, 'CPU threads of the model; 0 lets the back end choose.', range=(0, 256)
     )
+    model_deadline_s: float = parameter(
+        0.0,
+        'A model that takes longer than this for several frames in a row is left for the '
+        'classical filter, and tried again later and later; 0 sets no deadline.',
+        unit='s',
+        range=(0, 10),
+    )
     rim_px: float = parameter(
         4.0,
         'Pixels of a hole this close to a measurement are filled classically beside a model too, '
@@ -181,6 +188,7 @@ class InpaintDepth:
             if self._guarded is None or self._guarded[0] != wanted:
                 self._guarded = wanted, GuardedModel.named(p.model, p.device, threads=p.threads)
             model = self._guarded[1]
+            model.deadline_s = p.model_deadline_s
         else:
             self.trouble, self.back_end = '', 'classical'
             return None

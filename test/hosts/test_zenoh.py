@@ -544,7 +544,7 @@ def test_play_live_record_is_the_recording_that_replay_writes(live, node, other,
         frames = 0
         for connection in player.play(rate=1000.0):
             frames += connection.topic == '/camera/depth/image_rect'
-            wait(lambda n=frames: len(made.runner._finished_s) == n)
+            wait(lambda n=frames: len(made.runner._done) == n)
 
         def all_written():
             recorder.step(0.01)
