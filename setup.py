@@ -86,6 +86,7 @@ setup(
             f'project_points_node = {name}.nodes:project_points',
             f'register_depth_node = {name}.nodes:register_depth',
             f'register_color_node = {name}.nodes:register_color',
+            f'realsense_source_node = {name}.nodes:realsense_source',
         ],
     },
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .hosts import realsense_node
 from .hosts.ros_node import run
 
 
@@ -38,3 +39,8 @@ def register_depth() -> int:
 def register_color() -> int:
     """Run `RegisterColor`."""
     return run('register_color', 'register_color')
+
+
+def realsense_source() -> int:
+    """Publish a RealSense."""
+    return realsense_node.run('realsense_source')

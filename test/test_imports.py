@@ -18,7 +18,7 @@ MODULES = sorted(
 
 # Who may import what is not installed everywhere, at the top of a module or in a function.
 OPTIONAL = {
-    'rclpy': ('hosts.ros_node', 'nodes'),
+    'rclpy': ('hosts.ros_node', 'hosts.realsense_node', 'nodes'),
     'yaml': ('config', 'cli'),
     'rich': ('cli',),
     'tyro': ('cli',),

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Optional
 import tyro
 
 from ..config import HostParameters
+from ..hosts.realsense import RealSenseParameters
 from ..stage import Declared, declared_parameters
 from ..stages import STAGES
 
@@ -33,6 +34,11 @@ def _flags(name: str, parameters: Any, doc: str) -> type:
     made.__doc__ = doc
     return made
 
+
+RealSenseFlags: Any = _flags(
+    'RealSenseFlags', RealSenseParameters, 'Which RealSense, with --source realsense.'
+)
+"""A dataclass with a field for every parameter of a RealSense: None unless given."""
 
 HostFlags: Any = _flags('HostFlags', HostParameters, 'How messages are paired and written.')
 """A dataclass with a field for every parameter of the host: None unless given."""

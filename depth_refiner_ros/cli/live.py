@@ -11,15 +11,17 @@ import re
 import signal
 import threading
 import time
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from rich.console import Console
 from rich.markup import escape
 import tyro
 
 from ..config import camera_preset, configure, read_parameters
+from ..hosts import realsense
 from ..hosts.live import Level, Status
-from .flags import ParameterFlags, given
+from ..stage import updated_parameters
+from .flags import ParameterFlags, RealSenseFlags, given
 
 _WARN_EVERY_S = 5.0
 _STYLE = {Level.OK: 'green', Level.WARN: 'yellow', Level.ERROR: 'red'}
@@ -51,6 +53,12 @@ class Live:
     """Namespace of the node, and of the stages' own topic names; ROS_NAMESPACE where set."""
     name: str = 'depth_refiner'
     """Name of the node."""
+    source: Literal['topics', 'realsense'] = 'topics'
+    """Where frames come from: the network, or a RealSense camera on this machine, which then is
+    published too."""
+    realsense: Annotated[RealSenseFlags, tyro.conf.arg(name='realsense')] = field(
+        default_factory=RealSenseFlags
+    )
     network: Annotated[NetworkFlags, tyro.conf.arg(name='')] = field(default_factory=NetworkFlags)
     parameters: Annotated[ParameterFlags, tyro.conf.arg(name='')] = field(
         default_factory=ParameterFlags
@@ -58,18 +66,21 @@ class Live:
 
     def run(self) -> int:
         """Run until Ctrl-C; return 0."""
+        of_realsense = self.source == 'realsense'
         configuration = configure(
+            realsense.PRESET if of_realsense else {},
             camera_preset(self.camera) if self.camera else {},
             read_parameters(self.params) if self.params else {},
             given(self.parameters),
         )
         zenoh = zenoh_host()
+        source = realsense_source(zenoh, given(self.realsense)) if of_realsense else None
         console = Console(stderr=True, emoji=False, highlight=False, soft_wrap=True)
         warn = seldom(lambda text: console.print(f'[yellow]{escape(text)}[/yellow]'))
         with (
             ended_by_signals(),
             network_node(zenoh, self.name, self.network, self.namespace) as node,
-            zenoh.LiveHost(configuration, node, warn=warn) as host,
+            zenoh.LiveHost(configuration, node, warn=warn, source=source) as host,
         ):
             _show(console, node.full_name, host)
         console.print(f'{host.runner.dropped} frames overtaken, {host.runner.failed} failed')
@@ -92,6 +103,19 @@ def zenoh_host() -> Any:
             '(eclipse-zenoh and xxhash)'
         ) from None
     return zenoh
+
+
+def realsense_source(zenoh: Any, values: dict[str, Any]) -> Any:
+    """Return the RealSense that parameters name; one that is not connected yet may come later.
+
+    Raises:
+        ValueError: If its SDK is not installed, or a recording cannot be read.
+    """
+    parameters = updated_parameters(realsense.RealSenseParameters(), values)
+    realsense.sdk()
+    if parameters.file:
+        realsense.RealSense(parameters).close()
+    return zenoh.Source(realsense.PORTS, lambda: realsense.RealSense(parameters))
 
 
 def network_node(zenoh: Any, name: str, network: NetworkFlags, namespace: str = '/') -> Any:

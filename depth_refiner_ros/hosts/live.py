@@ -8,7 +8,8 @@ therefore costs frames, which are counted, and never latency.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from enum import IntEnum
 import threading
 import time
@@ -19,6 +20,7 @@ import numpy as np
 from ..config import Configuration, encoded_as
 from ..data import DepthImage, Header
 from ..geometry import TransformTree
+from ..inference.guarded import FIRST_RETRY_S, LAST_RETRY_S
 from ..messages import decode
 from ..stage import Pipeline, Synchronizer, topic_inputs
 
@@ -44,6 +46,37 @@ class Status(NamedTuple):
     level: Level
     text: str
     values: dict[str, str]
+
+
+Frame = Mapping[str, Any]
+"""Values by port."""
+
+
+def reopened(
+    camera: Callable[[], AbstractContextManager[Iterable[Frame]]],
+    stopped: threading.Event,
+    trouble: Callable[[str], None],
+) -> Iterator[Frame]:
+    """Yield a camera's frames until it ends, opening it anew, later and later, when it is lost.
+
+    Args:
+        camera: Opens it; whatever it raises, then or later, is a loss.
+        stopped: Ends the waiting.
+        trouble: Called with what is wrong, and with nothing when a frame comes.
+    """
+    wait_s = FIRST_RETRY_S
+    while not stopped.is_set():
+        try:
+            with camera() as frames:
+                for frame in frames:
+                    trouble('')
+                    wait_s = FIRST_RETRY_S
+                    yield frame
+            return
+        except Exception as error:
+            trouble(f'no camera: {error}')
+        stopped.wait(wait_s)
+        wait_s = min(2 * wait_s, LAST_RETRY_S)
 
 
 class _Done(NamedTuple):

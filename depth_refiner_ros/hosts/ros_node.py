@@ -46,7 +46,8 @@ from .memory import keep_freed_memory
 
 
 @cache
-def _message_class(name: str) -> Any:
+def message_class(name: str) -> Any:
+    """Return the class of a message, by a name like sensor_msgs/msg/Image."""
     return get_message(name)
 
 
@@ -56,7 +57,7 @@ def _make(name: str, /, **fields: Any) -> Any:
     The generated constructor copies `uint8[]` element by element; assigning an `array.array` to
     the finished message does not.
     """
-    message = _message_class(name)()
+    message = message_class(name)()
     for field, value in fields.items():
         setattr(message, field, value)
     return message
@@ -121,12 +122,13 @@ class StageNode(LifecycleNode):  # type: ignore[misc]
         for parameters in (configuration.host, configuration.parameters):
             values = parameter_values(parameters)
             for name, declared in declared_parameters(type(parameters)).items():
-                descriptor = _descriptor(declared)
-                self.declare_parameter(name, values[name], descriptor, ignore_override=True)
+                self.declare_parameter(
+                    name, values[name], descriptor(declared), ignore_override=True
+                )
         for port, topic in self._inputs.items():
             text = f'Topic of the input {port}; empty: {topic.name}'
-            descriptor = ParameterDescriptor(description=text, read_only=True)
-            self.declare_parameter(f'topics.{port}', '', descriptor)
+            of_topic = ParameterDescriptor(description=text, read_only=True)
+            self.declare_parameter(f'topics.{port}', '', of_topic)
 
     def _on_set_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
         old = self._configuration
@@ -157,7 +159,7 @@ class StageNode(LifecycleNode):  # type: ignore[misc]
             return TransitionCallbackReturn.FAILURE
         for port, topic in self._pipeline_type.outputs.items():
             self._image_publishers[port] = self.create_lifecycle_publisher(
-                _message_class(MESSAGE_TYPE[topic.type]),
+                message_class(MESSAGE_TYPE[topic.type]),
                 topic.name,
                 QoSProfile(depth=1, reliability=QoSReliabilityPolicy.RELIABLE),
                 qos_overriding_options=_QOS_OVERRIDES,
@@ -189,7 +191,7 @@ class StageNode(LifecycleNode):  # type: ignore[misc]
                 qos = QoSProfile(depth=100, durability=durability)
                 self._inputs_now.append(
                     self.create_subscription(
-                        _message_class(_TF_TYPE), name, self._on_transforms, qos
+                        message_class(_TF_TYPE), name, self._on_transforms, qos
                     )
                 )
         half_deadline_s = self._configuration.host.deadline_s / 2
@@ -245,7 +247,7 @@ class StageNode(LifecycleNode):  # type: ignore[misc]
         if message_type == IMAGE and transport != 'raw':
             message_type, name = COMPRESSED_IMAGE, f'{name}/{transport}'
         return self.create_subscription(
-            _message_class(message_type),
+            message_class(message_type),
             name,
             partial(self._on_message, port),
             qos_profile_sensor_data,
@@ -285,22 +287,23 @@ class StageNode(LifecycleNode):  # type: ignore[misc]
             self.get_logger().warning(text, throttle_duration_sec=10.0)
 
 
-def _descriptor(declared: Declared) -> ParameterDescriptor:
+def descriptor(declared: Declared) -> ParameterDescriptor:
+    """Return what `ros2 param describe` prints of a parameter."""
     unit = f' [{declared.unit}]' if declared.unit else ''
-    descriptor = ParameterDescriptor(
+    described = ParameterDescriptor(
         description=f'{declared.description}{unit}', read_only=not declared.live
     )
     if declared.choices:
-        descriptor.additional_constraints = f'One of {", ".join(declared.choices)}'
+        described.additional_constraints = f'One of {", ".join(declared.choices)}'
     if declared.range:
         low, high = declared.range
         if declared.type is int:
-            descriptor.integer_range = [IntegerRange(from_value=int(low), to_value=int(high))]
+            described.integer_range = [IntegerRange(from_value=int(low), to_value=int(high))]
         else:
-            descriptor.floating_point_range = [
+            described.floating_point_range = [
                 FloatingPointRange(from_value=float(low), to_value=float(high))
             ]
-    return descriptor
+    return described
 
 
 def run(stages: str | None, name: str, args: list[str] | None = None) -> int:

@@ -8,7 +8,7 @@ until tried with a real rmw_zenoh.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from functools import cache, partial
 import itertools
@@ -27,11 +27,10 @@ import zenoh.ext
 
 from ..config import Configuration, port_topics, resolve
 from ..data import DepthImage
-from ..inference.guarded import FIRST_RETRY_S, LAST_RETRY_S
 from ..messages import COMPRESSED_IMAGE, IMAGE, MESSAGE_TYPE, encode, transforms
 from ..stage import FrameLookup, Topic, topic_inputs
 from .bag import FAMILY, STORE, TF_TYPE
-from .live import Level, LiveRunner, Status, Watch
+from .live import Frame, Level, LiveRunner, Status, Watch, reopened
 
 ROUTER = 'tcp/127.0.0.1:7447'
 """Where rmw_zenoh's router listens, seen from its own machine."""
@@ -445,12 +444,11 @@ class Source(NamedTuple):
 
     Attributes:
         ports: The inputs that its frames can hold.
-        open: Opens it: a context that gives frames, values by port, until it ends. One that
-            raises is opened anew, later and later.
+        open: Opens it; see `reopened`.
     """
 
     ports: tuple[str, ...]
-    open: Callable[[], AbstractContextManager[Iterable[Mapping[str, Any]]]]
+    open: Callable[[], AbstractContextManager[Iterable[Frame]]]
 
 
 class LiveHost(AbstractContextManager['LiveHost']):
@@ -556,29 +554,17 @@ class LiveHost(AbstractContextManager['LiveHost']):
                 yield status
 
     def _pump(self, source: Source) -> None:
-        """Take a source's frames to the inbox until it ends, opening it anew when it is lost."""
-        wait_s = FIRST_RETRY_S
-        while not self._stopped.is_set():
-            came = self._take_all(source)
-            if not self._source_trouble:
-                self.stop()
-            self._stopped.wait(FIRST_RETRY_S if came else wait_s)
-            wait_s = FIRST_RETRY_S if came else min(2 * wait_s, LAST_RETRY_S)
+        """Take a source's frames to the inbox, and behind the last one its end."""
+        for frame in reopened(source.open, self._stopped, self._told):
+            self._inbox.put(_FRAMES, frame)
+            if self._stopped.is_set():
+                return
+        self._inbox.put(_FRAMES, None)
 
-    def _take_all(self, source: Source) -> bool:
-        """Take frames until the source ends, which leaves no trouble; return if any came."""
-        came = False
-        try:
-            with source.open() as frames:
-                for frame in frames:
-                    came, self._source_trouble = True, ''
-                    self._inbox.put(_FRAMES, frame)
-                    if self._stopped.is_set():
-                        break
-        except Exception as error:  # a camera may come back, whatever it tripped over
-            self._source_trouble = f'no camera: {error}'
-            self._warn(self._source_trouble)
-        return came
+    def _told(self, trouble: str) -> None:
+        self._source_trouble = trouble
+        if trouble:
+            self._warn(trouble)
 
     def _subscribe_port(self, configuration: Configuration, port: str, topic: Topic) -> None:
         host = configuration.host
@@ -613,7 +599,10 @@ class LiveHost(AbstractContextManager['LiveHost']):
         else:
             self.runner.tree.update(transforms(message))
 
-    def _take_frame(self, frame: Mapping[str, Any]) -> None:
+    def _take_frame(self, frame: Frame | None) -> None:
+        if frame is None:
+            self.stop()
+            return
         for port, publisher in self._cameras.items():
             if (value := frame.get(port)) is not None:
                 self.runner.feed(port, value)

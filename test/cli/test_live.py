@@ -237,6 +237,33 @@ def test_a_topic_that_is_not_in_the_bag_is_named(host, refuse, endpoint, bags, t
     assert 'has no /x; it has /camera/depth/camera_info, /camera/depth/image_rect' in said
 
 
+def test_a_recorded_realsense_is_refined_without_ros(host, watching, listen, start):
+    pytest.importorskip('pyrealsense2', reason="pip install 'depth_refiner_ros[realsense]'")
+    refined = listen('/camera/depth_refined/image_rect', IMAGE)
+    raw = listen('/camera/depth/image_rect', IMAGE)
+    bag = ROOT / 'test' / 'hosts' / 'realsense.bag'
+    arguments = ['--source', 'realsense', '--realsense.file', bag, '--stages', 'refine_depth']
+    live = start('live', *arguments)
+    _, err = live.communicate(timeout=PATIENCE_S)  # it ends with its recording
+    assert live.returncode == 0, err
+    assert 'Traceback' not in err, err
+    assert refined
+    assert raw
+    stamps = {host.STORE.deserialize_cdr(r, IMAGE).header.stamp.sec for r in (*refined, *raw)}
+    assert stamps == {1_700_000_000}  # the camera's stamps, not those of its playing
+
+
+def test_a_recording_that_is_none_is_one_sentence(host, refuse, tmp_path):
+    pytest.importorskip('pyrealsense2', reason="pip install 'depth_refiner_ros[realsense]'")
+    arguments = ['live', '--source', 'realsense', '--realsense.file']
+    assert 'absent.bag does not exist' in refuse(*arguments, tmp_path / 'absent.bag')
+
+
+def test_a_realsense_without_its_sdk_is_one_sentence(host, refuse, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'pyrealsense2', None)
+    assert "pip install 'depth_refiner_ros[realsense]'" in refuse('live', '--source', 'realsense')
+
+
 @pytest.mark.parametrize('command', ['live', 'play', 'record'])
 def test_help_says_that_it_is_experimental(command, capsys):
     with pytest.raises(SystemExit):

@@ -20,6 +20,7 @@ from depth_refiner_ros.hosts.realsense import (  # noqa: E402
 
 WIDTH, HEIGHT = 64, 48
 START_MS, PERIOD_MS = 1_700_000_000_000.0, 33.0
+# Made by `recorded` with pyrealsense2 2.55, the last that writes .bag, at four frames a second.
 BAG = Path(__file__).parent / 'realsense.bag'
 
 
@@ -173,7 +174,7 @@ def test_a_frame_outlives_the_camera():
     assert stamps == sorted(set(stamps))
 
 
-def recorded(path, count):
+def recorded(path, count, gap_s=0.01):
     software = Software()
     recorder = rs.recorder(str(path), software.device)
     sensors = recorder.query_sensors()
@@ -182,8 +183,8 @@ def recorded(path, count):
         sensor.open(sensor.get_stream_profiles())
         sensor.start(queue)
     for i in range(count):
-        software.send(i, depth_counts(i), red_left_of(WIDTH))
-        time.sleep(0.01)
+        software.send(i, depth_counts(i), RED)
+        time.sleep(gap_s)
     for sensor in sensors:
         sensor.stop()
         sensor.close()

@@ -6,6 +6,7 @@ from the .json files that a built ROS 2 Jazzy installs, not from this package.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 import os
 from pathlib import Path
 import socket
@@ -33,6 +34,7 @@ from depth_refiner_ros.data import (  # noqa: E402
     RigidTransform,
 )
 from depth_refiner_ros.hosts import bag as bags  # noqa: E402
+from depth_refiner_ros.hosts import live as live_module  # noqa: E402
 from depth_refiner_ros.hosts import zenoh as host  # noqa: E402
 from depth_refiner_ros.hosts.bag import FAMILY, STORE, TF_TYPE  # noqa: E402
 from depth_refiner_ros.hosts.live import Level, Status  # noqa: E402
@@ -150,10 +152,12 @@ def live(node):
     """Run a pipeline on the network, on a thread of its own."""
     running = []
 
-    def start(parameters, gate=None):
+    def start(parameters, gate=None, **options):
         warnings = []
         configuration = configure(parameters)
-        made = host.LiveHost(configuration, node('refiner', '/camera'), warn=warnings.append)
+        made = host.LiveHost(
+            configuration, node('refiner', '/camera'), warn=warnings.append, **options
+        )
         made.warnings = warnings
         made.statuses = []
         if gate is not None:
@@ -441,6 +445,71 @@ def test_publishes_only_what_is_subscribed(live, other):
     wait(lambda: got)
     subscriber.undeclare()
     wait(lambda: made.runner._wanted() == [])
+
+
+class Cameras:
+    """A source that gives lists of frames, one list at each opening, and is lost after each."""
+
+    def __init__(self, *lists):
+        self.lists = list(lists)
+        self.go_on = threading.Event()
+        self.opened = 0
+
+    @contextmanager
+    def __call__(self):
+        self.opened += 1
+        yield self.frames()
+
+    def frames(self):
+        assert self.go_on.wait(PATIENCE_S)
+        if not self.lists:
+            return
+        for i in self.lists.pop(0):
+            depth, camera = values(i)
+            yield {'depth': depth, 'camera': camera}
+        raise OSError('unplugged')
+
+
+def test_a_camera_in_the_process_is_refined_published_and_reopened(
+    live, other, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(live_module, 'FIRST_RETRY_S', 0.01)
+    monkeypatch.setattr(live_module, 'LAST_RETRY_S', 0.01)
+    expected = replayed(bag_of(tmp_path / 'k.mcap', 3), 'refine_depth')
+    refined, raw = [], []
+    cameras = Cameras([0], [], [1], [2])
+    made = live(
+        {'stages': 'refine_depth'}, source=host.Source(('depth', 'camera', 'color'), cameras)
+    )
+    other.declare_subscriber(REFINED_KEY, lambda sample: refined.append(sample.payload.to_bytes()))
+    other.declare_subscriber(DEPTH_KEY, lambda sample: raw.append(sample.payload.to_bytes()))
+    wait(lambda: made.runner._wanted() and made._cameras['depth'].matched)
+    cameras.go_on.set()
+    wait(made._stopped.is_set)  # as a recording does, this source ends
+    wait(lambda: len(refined) == 3)
+    assert raw == [cdr(values(i)[0]) for i in range(3)]
+    assert refined == [
+        expected['/camera/depth_refined/image_rect', START_NS + i * PERIOD_NS] for i in range(3)
+    ]
+    assert cameras.opened == 5
+    assert made.warnings == ['no camera: unplugged'] * 4
+    assert made._status().level == Level.ERROR
+    assert made._status().text == 'no camera: unplugged'
+
+
+def test_a_source_needs_no_publishers_and_leaves_the_other_inputs(live, node):
+    cameras = Cameras()
+    made = live(
+        {'stages': 'refine_depth,inpaint_depth'}, source=host.Source(('depth', 'camera'), cameras)
+    )
+    try:
+        watching = node('watching')
+        wait(lambda: watching.count_publishers('/camera/depth/image_rect') == 1)
+        subscribed = {item.topic for item in watching.endpoints('MS')}
+        assert subscribed == {'/camera/color/image_rect'}
+        assert made.warnings == []
+    finally:
+        cameras.go_on.set()
 
 
 class Gate:
