@@ -141,13 +141,22 @@ def parameter_value(text: str) -> Any:
         raise ValueError(f'{text!r} is no value: {error}') from None
 
 
-def _flattened(tree: Mapping[str, Any], prefix: str = '') -> dict[str, Any]:
+_MOST_VALUES, _DEEPEST = 10_000, 8  # aliases let a few lines of YAML stand for endless trees
+
+
+def _flattened(tree: Mapping[str, Any], prefix: str = '', depth: int = 1) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in tree.items():
         if isinstance(value, dict):
-            flat.update(_flattened(value, f'{prefix}{name}.'))
+            if depth == _DEEPEST:
+                raise ValueError(
+                    f'parameters are nested more than {_DEEPEST} deep: {prefix}{name}'
+                )
+            flat.update(_flattened(value, f'{prefix}{name}.', depth + 1))
         else:
             flat[f'{prefix}{name}'] = value
+        if len(flat) > _MOST_VALUES:
+            raise ValueError(f'more than {_MOST_VALUES} parameters')
     return flat
 
 

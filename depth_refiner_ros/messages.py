@@ -194,10 +194,43 @@ def _depth(msg: Any) -> DepthImage:
     return DepthImage(header(msg), _metres_from_raw(_pixels(msg, dtype)[..., 0]), encoding)
 
 
+# What a few octets may claim: deflate packs at most 1032 to 1, JPEG less, and no camera has more
+# than 8192 x 8192 pixels. An image this small needs no proof.
+_PIXELS_AN_OCTET = 1032
+_SMALL_PX, _LARGEST_PX = 1 << 22, 1 << 26
+
+
+def _declared_size(octets: bytes | memoryview) -> tuple[int, int]:
+    """Return width and height that a PNG or JPEG claims, 0 and 0 for anything else."""
+    if octets[:8] == b'\x89PNG\r\n\x1a\n' and len(octets) >= 24:
+        width, height = struct.unpack_from('>2I', octets, 16)
+        return width, height
+    at = 2 if octets[:2] == b'\xff\xd8' else len(octets)
+    while at + 9 <= len(octets) and octets[at] == 0xFF:
+        marker = octets[at + 1]
+        if marker in _JPEG_SIZES:
+            height, width = struct.unpack_from('>2H', octets, at + 5)
+            return width, height
+        if marker == 0xFF:  # fills up
+            at += 1
+        elif marker in _JPEG_BARE:
+            at += 2
+        else:
+            at += 2 + int(struct.unpack_from('>H', octets, at + 2)[0])
+    return 0, 0
+
+
+_JPEG_SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15
+_JPEG_BARE = frozenset({0x01, *range(0xD0, 0xD9)})  # markers without a length
+
+
 def _imdecode(data: Any, flags: int) -> npt.NDArray[Any]:
     octets = np.frombuffer(data, np.uint8)
+    width, height = _declared_size(octets.data)
+    if width * height > min(max(_PIXELS_AN_OCTET * octets.size, _SMALL_PX), _LARGEST_PX):
+        raise ValueError(f'image claims {width}x{height} pixels in {octets.size} bytes')
     try:
-        image = cv2.imdecode(octets, flags) if octets.size else None
+        image = cv2.imdecode(octets, flags) if width and height else None
     except cv2.error:
         image = None
     if image is None:
@@ -342,7 +375,8 @@ def _cloud(msg: Any) -> PointCloud:
     height, width, step = int(msg.height), int(msg.width), int(msg.point_step)
     data = np.frombuffer(msg.data, np.uint8)
     needed = msg.row_step * (height - 1) + width * step
-    if max(offsets.values()) + 4 > step or data.size < needed:
+    overlapping = height > 1 and msg.row_step < width * step
+    if max(offsets.values()) + 4 > step or overlapping or data.size < needed:
         raise ValueError(f'point cloud of {width}x{height} does not fit its {data.size} bytes')
     order = '>' if msg.is_bigendian else '<'
 
