@@ -83,6 +83,7 @@ setup(
             f'refine_depth_node = {name}.nodes:refine_depth',
             f'inpaint_depth_node = {name}.nodes:inpaint_depth',
             f'estimate_depth_node = {name}.nodes:estimate_depth',
+            f'track_hands_node = {name}.nodes:track_hands',
             f'project_points_node = {name}.nodes:project_points',
             f'register_depth_node = {name}.nodes:register_depth',
             f'register_color_node = {name}.nodes:register_color',

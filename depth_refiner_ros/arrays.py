@@ -13,6 +13,7 @@ from .config import configure, read_parameters
 from .data import (
     ColorImage,
     DepthImage,
+    Hands,
     Header,
     PinholeCamera,
     PointCloud,
@@ -28,6 +29,7 @@ _ARRAY = {
     ProvenanceImage: 'provenance',
     ColorImage: 'rgb',
     PointCloud: 'points_m',
+    Hands: 'points_m',
 }
 
 

@@ -260,6 +260,86 @@ class PointCloud:
             _freeze(self, 'rgb', np.uint8, *self.points_m.shape)
 
 
+HAND_JOINTS = (
+    'wrist',
+    *(f'thumb_{joint}' for joint in ('cmc', 'mcp', 'ip', 'tip')),
+    *(
+        f'{finger}_{joint}'
+        for finger in ('index', 'middle', 'ring', 'pinky')
+        for joint in ('mcp', 'pip', 'dip', 'tip')
+    ),
+)
+"""The 21 keypoints of a hand in the order that MediaPipe made common."""
+HAND_BONES = tuple((0 if n % 4 == 1 else n - 1, n) for n in range(1, len(HAND_JOINTS)))
+"""Pairs of joints that a bone connects, from the wrist outwards."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Hands:
+    """Keypoints of the hands in an image; N may be 0.
+
+    Attributes:
+        header: Stamp and optical frame.
+        points_m: Shape (N, 21, 3), float32, metres, ordered as `HAND_JOINTS`.
+        pixels_px: Shape (N, 21, 2), float32, columns and rows.
+        confidence: Shape (N, 21), float32, probability that a point is within 20 mm of the joint.
+        right: Shape (N,), float32, probability of a right hand.
+        ids: Shape (N,), int32, the same from frame to frame while a hand is followed.
+    """
+
+    header: Header
+    points_m: Float32Array
+    pixels_px: Float32Array
+    confidence: Float32Array
+    right: Float32Array
+    ids: npt.NDArray[np.int32]
+
+    def __post_init__(self) -> None:
+        count, joints = len(self.ids), len(HAND_JOINTS)
+        _freeze(self, 'points_m', np.float32, count, joints, 3)
+        _freeze(self, 'pixels_px', np.float32, count, joints, 2)
+        _freeze(self, 'confidence', np.float32, count, joints)
+        _freeze(self, 'right', np.float32, count)
+        _freeze(self, 'ids', np.int32, count)
+
+    @classmethod
+    def none(cls, header: Header) -> Hands:
+        """No hands."""
+        joints = len(HAND_JOINTS)
+        return cls(
+            header,
+            np.zeros((0, joints, 3), np.float32),
+            np.zeros((0, joints, 2), np.float32),
+            np.zeros((0, joints), np.float32),
+            np.zeros(0, np.float32),
+            np.zeros(0, np.int32),
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HandMarkers:
+    """Hands as skeletons to look at."""
+
+    hands: Hands
+
+    @property
+    def header(self) -> Header:
+        """Header of the hands."""
+        return self.hands.header
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HandPoses:
+    """Where the wrists of hands are and how they are turned."""
+
+    hands: Hands
+
+    @property
+    def header(self) -> Header:
+        """Header of the hands."""
+        return self.hands.header
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class RigidTransform:
     """Where one frame sits in another: p_parent = rotation @ p_child + translation_m.

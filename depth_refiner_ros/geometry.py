@@ -231,6 +231,27 @@ def quaternion_from_rotation(rotation: Float64Array) -> tuple[float, float, floa
     return float(x), float(y), float(z), float(w)
 
 
+def wrist_rotation(points_m: npt.NDArray[np.floating], right: bool) -> Float64Array:
+    """Return how a hand is turned: x along the palm to the fingers, z out of the palm.
+
+    Args:
+        points_m: (21, 3), ordered as `data.HAND_JOINTS`.
+        right: Whether it is a right hand.
+
+    Returns:
+        (3, 3) rotation whose columns are the hand's axes; none at all if the palm has no area.
+    """
+    wrist, index, middle, pinky = (points_m[n].astype(np.float64) for n in (0, 5, 9, 17))
+    out = np.cross(index - wrist, pinky - wrist) * (1 if right else -1)
+    x = middle - wrist
+    z = out - x * (out @ x) / max(x @ x, 1e-12)
+    lengths = np.linalg.norm(x), np.linalg.norm(z)
+    if min(lengths) < 1e-9:
+        return np.eye(3)
+    x, z = x / lengths[0], z / lengths[1]
+    return np.stack([x, np.cross(z, x), z], 1)
+
+
 class TransformTree:
     """The latest known transform of every frame to its parent: as much of tf as a stage needs."""
 

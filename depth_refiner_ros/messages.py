@@ -17,11 +17,16 @@ import numpy.typing as npt
 
 from . import rvl
 from .data import (
+    HAND_BONES,
+    HAND_JOINTS,
     Calibration,
     ColorImage,
     DepthEncoding,
     DepthImage,
     Float32Array,
+    HandMarkers,
+    HandPoses,
+    Hands,
     Header,
     PinholeCamera,
     PointCloud,
@@ -30,7 +35,7 @@ from .data import (
     StddevImage,
     UInt8Array,
 )
-from .geometry import quaternion_from_rotation, rotation_from_quaternion
+from .geometry import quaternion_from_rotation, rotation_from_quaternion, wrist_rotation
 
 IMAGE = 'sensor_msgs/msg/Image'
 COMPRESSED_IMAGE = 'sensor_msgs/msg/CompressedImage'
@@ -42,6 +47,9 @@ MESSAGE_TYPE = {
     ColorImage: IMAGE,
     PinholeCamera: 'sensor_msgs/msg/CameraInfo',
     PointCloud: 'sensor_msgs/msg/PointCloud2',
+    Hands: 'sensor_msgs/msg/PointCloud2',
+    HandMarkers: 'visualization_msgs/msg/MarkerArray',
+    HandPoses: 'geometry_msgs/msg/PoseArray',
 }
 """The message type each value is published as."""
 
@@ -532,6 +540,162 @@ def _cloud_message(value: PointCloud, family: MessageFamily) -> Any:
     )
 
 
+# ---------------------------------------------------------------------------------- hands
+
+_KEYPOINT = np.dtype(
+    [(name, np.float32) for name in ('x', 'y', 'z', 'u', 'v', 'confidence', 'right')]
+    + [('joint', np.uint32), ('hand', np.int32)]
+)
+_POINT_FIELD_TYPE = {'f': 7, 'u': 6, 'i': 5}
+
+
+def _hands_message(value: Hands, family: MessageFamily) -> Any:
+    """One row a hand, one column a joint: x y z, u v, confidence, right, joint, hand."""
+    count, joints = len(value.ids), len(HAND_JOINTS)
+    points = np.zeros((count, joints), _KEYPOINT)
+    for i, name in enumerate('xyz'):
+        points[name] = value.points_m[..., i]
+    points['u'], points['v'] = value.pixels_px[..., 0], value.pixels_px[..., 1]
+    points['confidence'] = value.confidence
+    points['right'] = value.right[:, None]
+    points['joint'] = np.arange(joints)
+    points['hand'] = value.ids[:, None]
+    point_fields = [
+        family.make(
+            'sensor_msgs/msg/PointField',
+            name=name,
+            offset=int(field[1]),
+            datatype=_POINT_FIELD_TYPE[field[0].kind],
+            count=1,
+        )
+        for name, field in (_KEYPOINT.fields or {}).items()
+    ]
+    return family.make(
+        MESSAGE_TYPE[Hands],
+        header=_header_message(value.header, family),
+        height=count,
+        width=joints,
+        fields=point_fields,
+        is_bigendian=False,
+        point_step=_KEYPOINT.itemsize,
+        row_step=_KEYPOINT.itemsize * joints,
+        data=family.octets(points),
+        is_dense=True,
+    )
+
+
+_MARKER_SPHERE_LIST, _MARKER_LINE_LIST = 7, 5
+_MARKER_ADD, _MARKER_DELETE_ALL = 0, 3
+_BONE_WIDTH_M, _JOINT_WIDTH_M = 0.006, 0.012
+_RIGHT_RGB, _LEFT_RGB = (0.34, 0.71, 0.91), (0.9, 0.62, 0.0)
+_MARKER_LIFETIME_NS = 500_000_000
+
+
+def _markers_message(value: HandMarkers, family: MessageFamily) -> Any:
+    """Skeletons: lines and spheres, the fainter the less sure, blue for right hands."""
+    hands = value.hands
+    # Hands that are gone must not stay on the screen.
+    markers = [_marker(value.header, family, 0, 0, _MARKER_DELETE_ALL, 1.0, [], [])]
+    bones = np.array(HAND_BONES).ravel()
+    for points_m, sure, right, number in zip(
+        hands.points_m, hands.confidence, hands.right, hands.ids, strict=True
+    ):
+        rgb = _RIGHT_RGB if right >= 0.5 else _LEFT_RGB
+        colors = [(*rgb, 0.15 + 0.85 * float(c)) for c in sure]
+        for kind, width_m, joints in (
+            (_MARKER_LINE_LIST, _BONE_WIDTH_M, bones),
+            (_MARKER_SPHERE_LIST, _JOINT_WIDTH_M, np.arange(len(HAND_JOINTS))),
+        ):
+            markers.append(
+                _marker(
+                    value.header,
+                    family,
+                    int(number),
+                    kind,
+                    _MARKER_ADD,
+                    width_m,
+                    points_m[joints],
+                    [colors[j] for j in joints],
+                )
+            )
+    return family.make(MESSAGE_TYPE[HandMarkers], markers=markers)
+
+
+def _marker(
+    header: Header,
+    family: MessageFamily,
+    number: int,
+    kind: int,
+    action: int,
+    width_m: float,
+    points_m: Iterable[Iterable[float]],
+    colors: Iterable[tuple[float, ...]],
+) -> Any:
+    def color(values: Iterable[float]) -> Any:
+        r, g, b, a = (float(v) for v in values)
+        return family.make('std_msgs/msg/ColorRGBA', r=r, g=g, b=b, a=a)
+
+    stamped = _header_message(header, family)
+    return family.make(
+        'visualization_msgs/msg/Marker',
+        header=stamped,
+        ns='bones' if kind == _MARKER_LINE_LIST else 'joints',
+        id=number,
+        type=kind,
+        action=action,
+        pose=_pose((0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 1.0), family),
+        scale=family.make('geometry_msgs/msg/Vector3', x=width_m, y=width_m, z=width_m),
+        color=color((1, 1, 1, 1)),
+        lifetime=family.make(
+            'builtin_interfaces/msg/Duration', sec=0, nanosec=_MARKER_LIFETIME_NS
+        ),
+        frame_locked=False,
+        points=[_point(point_m, family) for point_m in points_m],
+        colors=[color(each) for each in colors],
+        texture_resource='',
+        texture=family.make(
+            COMPRESSED_IMAGE,
+            header=stamped,
+            format='',
+            data=family.octets(np.zeros(0, np.uint8)),
+        ),
+        uv_coordinates=[],
+        text='',
+        mesh_resource='',
+        mesh_file=family.make(
+            'visualization_msgs/msg/MeshFile',
+            filename='',
+            data=family.octets(np.zeros(0, np.uint8)),
+        ),
+        mesh_use_embedded_materials=False,
+    )
+
+
+def _poses_message(value: HandPoses, family: MessageFamily) -> Any:
+    hands = value.hands
+    poses = [
+        _pose(points_m[0], quaternion_from_rotation(wrist_rotation(points_m, right)), family)
+        for points_m, right in zip(hands.points_m, hands.right >= 0.5, strict=True)
+    ]
+    return family.make(
+        MESSAGE_TYPE[HandPoses], header=_header_message(value.header, family), poses=poses
+    )
+
+
+def _pose(position_m: Iterable[float], quaternion: Iterable[float], family: MessageFamily) -> Any:
+    x, y, z, w = (float(v) for v in quaternion)
+    return family.make(
+        'geometry_msgs/msg/Pose',
+        position=_point(position_m, family),
+        orientation=family.make('geometry_msgs/msg/Quaternion', x=x, y=y, z=z, w=w),
+    )
+
+
+def _point(point_m: Iterable[float], family: MessageFamily) -> Any:
+    x, y, z = (float(v) for v in point_m)
+    return family.make('geometry_msgs/msg/Point', x=x, y=y, z=z)
+
+
 _ENCODERS: dict[type, Callable[[Any, MessageFamily], Any]] = {
     DepthImage: _depth_message,
     StddevImage: _stddev_message,
@@ -539,6 +703,9 @@ _ENCODERS: dict[type, Callable[[Any, MessageFamily], Any]] = {
     ColorImage: _color_message,
     PinholeCamera: _camera_message,
     PointCloud: _cloud_message,
+    Hands: _hands_message,
+    HandMarkers: _markers_message,
+    HandPoses: _poses_message,
 }
 
 

@@ -26,6 +26,11 @@ def estimate_depth() -> int:
     return run('estimate_depth', 'estimate_depth')
 
 
+def track_hands() -> int:
+    """Run `TrackHands`."""
+    return run('track_hands', 'track_hands')
+
+
 def project_points() -> int:
     """Run `ProjectPoints`."""
     return run('project_points', 'project_points')

@@ -9,28 +9,24 @@ every other back end is checked before it serves; and NAME.md, the model card.
 from __future__ import annotations
 
 from dataclasses import dataclass
-import json
 from pathlib import Path
 import sys
 from typing import Any
-import warnings
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 import onnxruntime
 import torch
 import tyro
 
+from . import onnx_export
 from .examples import make_examples
 from .networks import Deployed, DepthChooser
+from .onnx_export import Frame, averaged
 from .real import RealFrames, score
-
-Frame = dict[str, npt.NDArray[Any]]
 
 INPUTS = ('depth_m', 'color')
 OUTPUTS = ('estimate_m', 'stddev_m', 'wrong')
-OPSET = 18
 
 
 @dataclass
@@ -56,35 +52,18 @@ def load(checkpoint: Path) -> tuple[DepthChooser, dict[str, Any]]:
     """Return the averaged network of a checkpoint, and what else is in it."""
     state = torch.load(checkpoint, map_location='cpu', weights_only=True)
     network = DepthChooser(state['settings']['size'])
-    prefix = 'module.'
-    network.load_state_dict(
-        {k.removeprefix(prefix): v for k, v in state['average'].items() if k.startswith(prefix)}
-    )
+    network.load_state_dict(averaged(state))
     return network.eval(), state
 
 
 def to_onnx(network: DepthChooser, path: Path) -> None:
     """Write a network that takes images of any size."""
-    deployed = Deployed(network).eval()
     depth_m = torch.rand(470, 630) * 3 + 0.5
     color = (255 * torch.rand(470, 630, 3)).byte()
     free = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')
-        program = torch.onnx.export(
-            deployed,
-            (depth_m, color),
-            dynamo=True,
-            input_names=list(INPUTS),
-            output_names=list(OUTPUTS),
-            dynamic_shapes=dict.fromkeys(INPUTS, free),
-            opset_version=OPSET,
-            optimize=True,
-            verbose=False,
-        )
-    assert program is not None
-    path.parent.mkdir(parents=True, exist_ok=True)
-    program.save(str(path))
+    onnx_export.to_onnx(
+        Deployed(network), path, (depth_m, color), INPUTS, OUTPUTS, dict.fromkeys(INPUTS, free)
+    )
 
 
 def rendered_frames(count: int = 3, height: int = 120, width: int = 160) -> list[Frame]:
@@ -126,20 +105,6 @@ def differences_mm(network: DepthChooser, path: Path, frames: list[Frame]) -> np
     return np.concatenate(found)
 
 
-def describe(path: Path, metadata: dict[str, Any]) -> None:
-    """Put metadata into a model file."""
-    model = onnx.load(str(path))
-    del model.metadata_props[:]
-    entry = model.metadata_props.add()
-    entry.key, entry.value = 'depth_refiner', json.dumps(metadata)
-    # Traces of where in the code a node came from: a third of the file, and of no use later.
-    for node in model.graph.node:
-        del node.metadata_props[:]
-        node.doc_string = ''
-    onnx.checker.check_model(model)
-    onnx.save(model, str(path))
-
-
 def main(settings: Settings) -> None:
     """Export, compare, and describe."""
     network, state = load(settings.checkpoint)
@@ -172,16 +137,7 @@ def main(settings: Settings) -> None:
         'metrics': metrics,
         'difference_mm': {'p999': most, 'max': worst},
     }  # fmt: skip
-    describe(settings.model, metadata)
-    session = onnxruntime.InferenceSession(str(settings.model), providers=['CPUExecutionProvider'])
-    arrays: dict[str, npt.NDArray[Any]] = {}
-    for number, frame in enumerate(kept):
-        outputs = dict(zip(OUTPUTS, session.run(list(OUTPUTS), frame), strict=True))
-        arrays |= {f'{number}/{name}': value for name, value in (frame | outputs).items()}
-    np.savez_compressed(settings.model.with_suffix('.npz'), **arrays)  # type: ignore[arg-type]
-    settings.model.with_suffix('.md').write_text(card(settings, state, metadata))
-    size_mb = settings.model.stat().st_size / 1e6
-    print(f'{settings.model}: {size_mb:.1f} MB, with {settings.model.stem}.npz and .md')
+    onnx_export.finish(settings.model, metadata, kept, OUTPUTS, card(settings, state, metadata))
 
 
 def card(settings: Settings, state: dict[str, Any], metadata: dict[str, Any]) -> str:

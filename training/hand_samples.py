@@ -98,10 +98,11 @@ def measured(depth_m: Float32Array, mm_per_px: float, rng: np.random.Generator) 
     return np.asarray(result, np.float32)
 
 
-def normalised(depth_m: Float32Array, center_m: float, half_m: float) -> Float32Array:
+def normalised(depth_m: npt.NDArray[Any], center_m: float, half_m: float) -> Float32Array:
     """Return a window as `HandJoints` takes it."""
     values = (depth_m - center_m) / half_m
-    return np.clip(np.nan_to_num(values, nan=1.0), -1, 1).astype(np.float32)
+    clipped: Float32Array = np.clip(np.nan_to_num(values, nan=1.0), -1, 1).astype(np.float32)
+    return clipped
 
 
 class Windows(Dataset[Window]):

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-import math
 from pathlib import Path
 import time
 from typing import Any, Literal
@@ -30,7 +29,7 @@ from .examples import Shards
 from .networks import DepthChooser, Prediction, decide, to_cells, to_rows
 from .pictures import sheet
 from .real import RealFrames, score
-from .running import Stop, check_same, commit, plain, sample_numbers
+from .running import Stop, check_same, commit, learning_rate, plain, sample_numbers
 
 CHECKPOINT = 'checkpoint.pt'
 
@@ -185,15 +184,6 @@ WEIGHTS = {
 # -------------------------------------------------------------------------------------- training
 
 
-def learning_rate(step: int, settings: Settings) -> float:
-    """Return the learning rate of a step."""
-    rising = max(1, settings.steps * 3 // 100)
-    if step < rising:
-        return settings.learning_rate * (step + 1) / rising
-    share = (step - rising) / max(1, settings.steps - rising)
-    return settings.learning_rate * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(share, 1))))
-
-
 @torch.no_grad()
 def validate(network: torch.nn.Module, batches: Iterator[Sample], pixels: int) -> dict[str, float]:
     """Return mean losses, and errors at holes closer than 4 m: mm, and share within 5 %."""
@@ -331,7 +321,7 @@ def train(settings: Settings) -> Path:
         task = progress.add_task('', total=settings.steps, completed=start, loss='')
         for step, batch in enumerate(loader, start + 1):
             for group in raw_optimizer.param_groups:
-                group['lr'] = learning_rate(step - 1, settings)
+                group['lr'] = learning_rate(step - 1, settings.steps, settings.learning_rate)
             sample = Sample(*batch)
             prediction = network(sample.depth_m, sample.color)
             parts = losses(prediction, sample, settings.pixels)

@@ -11,7 +11,6 @@ followed. On several GPUs or machines: torchrun --nproc-per-node 8 -m training.t
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-import math
 from pathlib import Path
 import time
 from typing import Any, Literal
@@ -33,7 +32,7 @@ from .hand_examples import HandShards
 from .hand_networks import Detections, HandDetector, HandJoints, Joints
 from .hand_samples import Frame, Frames, Window, Windows
 from .render.hand_skeleton import BONES
-from .running import Stop, check_same, commit, plain, sample_numbers
+from .running import Stop, check_same, commit, learning_rate, plain, sample_numbers
 from .train_depth import CHECKPOINT
 
 UInt8Array = npt.NDArray[np.uint8]
@@ -225,15 +224,6 @@ def make_network(settings: Settings) -> HandJoints | HandDetector:
     return kind(**width, mixed=settings.mixed)
 
 
-def learning_rate(step: int, settings: Settings) -> float:
-    """Return the learning rate of a step."""
-    rising = max(1, settings.steps * 3 // 100)
-    if step < rising:
-        return settings.learning_rate * (step + 1) / rising
-    share = (step - rising) / max(1, settings.steps - rising)
-    return settings.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(share, 1))))
-
-
 def train(settings: Settings) -> Path:
     """Train, and return the path of the last checkpoint."""
     fabric = Fabric(
@@ -340,7 +330,7 @@ def train(settings: Settings) -> Path:
         task = progress.add_task('', total=settings.steps, completed=start, loss='')
         for step, batch in enumerate(loader, start + 1):
             for group in raw_optimizer.param_groups:
-                group['lr'] = learning_rate(step - 1, settings)
+                group['lr'] = learning_rate(step - 1, settings.steps, settings.learning_rate)
             said = network(batch[0])
             parts = (
                 joint_losses(said, Window(*batch))

@@ -31,7 +31,8 @@ from depth_refiner_ros.pictures import depth_scale
 from .examples import Shards
 from .monocular import Guess, MonocularDepth
 from .real import RealViews, relative_errors, score_views
-from .train_depth import CHECKPOINT, Stop, commit, learning_rate, plain
+from .running import Stop, check_same, commit, learning_rate, plain, sample_numbers
+from .train_depth import CHECKPOINT
 from .views import Appearance, View, Views
 
 
@@ -189,6 +190,7 @@ def train(settings: Settings) -> Path:
     start, watched = 0, 0.0
     if path.exists():
         state = torch.load(path, map_location='cpu', weights_only=True)
+        check_same(state['settings'], plain(asdict(settings)), path, _MAY_DIFFER)
         raw_network.load_state_dict(state['network'])
         raw_optimizer.load_state_dict(state['optimizer'])
         average.load_state_dict(state['average'])
@@ -205,21 +207,16 @@ def train(settings: Settings) -> Path:
     used = range(max(1, len(shards) - settings.held_out))
     held_out = range(used.stop % len(shards), len(shards))
     size = (settings.height, settings.width)
-    if settings.batch % fabric.world_size:
-        raise SystemExit(f'--batch {settings.batch} does not divide by {fabric.world_size}.')
     local = settings.batch // fabric.world_size
     samples = Views(
         shards, settings.seed, size, settings.appearance, used, settings.steps * settings.batch
     )
-    # Step s sees the samples s * batch ..., of which every process takes its part.
-    mine = [
-        number
-        for step in range(start, settings.steps)
-        for number in range(
-            step * settings.batch + fabric.global_rank * local,
-            step * settings.batch + (fabric.global_rank + 1) * local,
-        )
-    ]
+    mine = sample_numbers(
+        range(start, settings.steps),
+        settings.batch,
+        process=fabric.global_rank,
+        processes=fabric.world_size,
+    )
     loader = fabric.setup_dataloaders(
         DataLoader(Subset(samples, mine), local, num_workers=settings.workers),
         use_distributed_sampler=False,
@@ -275,7 +272,7 @@ def train(settings: Settings) -> Path:
         task = progress.add_task('', total=settings.steps, completed=start, loss='')
         for step, batch in enumerate(loader, start + 1):
             for group in raw_optimizer.param_groups:
-                group['lr'] = learning_rate(step - 1, settings)
+                group['lr'] = learning_rate(step - 1, settings.steps, settings.learning_rate)
             view = View(*batch)
             parts = losses(network(view.color, view.intrinsics), view.truth_m)
             loss = sum(weight * parts[name] for name, weight in WEIGHTS.items())
@@ -303,6 +300,12 @@ def train(settings: Settings) -> Path:
     look(step)
     fabric.print(f'{path}: step {step} of {settings.steps}.')
     return path
+
+
+_MAY_DIFFER = (
+    'run', 'real', 'minutes', 'workers', 'devices', 'nodes', 'accelerator', 'data',
+    'validate_every', 'save_every_s',
+)  # fmt: skip
 
 
 if __name__ == '__main__':

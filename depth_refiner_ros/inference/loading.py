@@ -141,7 +141,7 @@ def _proven(model: Model, file: OnnxFile, frames: list[Frame]) -> str:
     """Warm a model up and compare it; return what is known of it."""
     inputs: tuple[str, ...] = getattr(model, 'inputs', ())
     try:
-        report = check_parity(model, frames, inputs) if frames else None
+        report = check_parity(model, frames, inputs, file.metadata.tolerances) if frames else None
         for size in file.metadata.sizes if frames else ():
             # The first frame of a new size is slow; a robot shall not be the one to wait.
             model(**resized(frames[0], inputs, size))

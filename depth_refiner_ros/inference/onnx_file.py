@@ -45,6 +45,8 @@ class ModelMetadata:
         commit: Of the code that trained it.
         licence: Of the weights.
         data: What it was trained on.
+        tolerances: How far an output, 99 % of it, may be from ONNX Runtime's, where that is known
+            better than `parity` guesses; in its unit.
     """
 
     name: str
@@ -55,6 +57,7 @@ class ModelMetadata:
     commit: str = ''
     licence: str = ''
     data: str = ''
+    tolerances: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,7 @@ def _metadata(path: Path, texts: dict[str, str]) -> ModelMetadata:
             commit=str(told.get('commit', '')),
             licence=str(told.get('licence', '')),
             data=str(told.get('data', '')),
+            tolerances={str(k): float(v) for k, v in told.get('tolerances', {}).items()},
         )
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ModelError(

@@ -9,6 +9,7 @@ from .project_points import ProjectPoints
 from .refine_depth import RefineDepth
 from .register_color import RegisterColor
 from .register_depth import RegisterDepth
+from .track_hands import TrackHands
 
 STAGES: dict[str, type[Stage]] = {
     'register_depth': RegisterDepth,
@@ -16,6 +17,7 @@ STAGES: dict[str, type[Stage]] = {
     'refine_depth': RefineDepth,
     'inpaint_depth': InpaintDepth,
     'estimate_depth': EstimateDepth,
+    'track_hands': TrackHands,
     'project_points': ProjectPoints,
 }
 """Every stage by the name that hosts, parameter files and the command line use."""

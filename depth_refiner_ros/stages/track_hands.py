@@ -1,0 +1,327 @@
+"""Finds hands in depth and follows them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..data import (
+    DepthImage,
+    Float32Array,
+    Float64Array,
+    HandMarkers,
+    HandPoses,
+    Hands,
+    Header,
+    PinholeCamera,
+)
+from ..filters.hands import (
+    CENTER,
+    OneEuro,
+    candidates,
+    confidence_of,
+    detector_image,
+    joints_of,
+    plausible,
+    projected,
+    window,
+)
+from ..geometry import check_camera_fits
+from ..inference import BACK_ENDS, GuardedModel
+from ..stage import Input, Parameters, Topic, parameter
+
+_SAME_HAND_M = 0.07
+"""Two centres this close are of one hand."""
+_OFF_CENTER_M = 0.03
+"""A hand this far from the centre of its window is looked at again."""
+_FORGET_S = 0.5
+"""After so long without frames, followed hands are looked for anew."""
+_LOST_FRAMES = 3
+"""Frames in a row without a hand after which it is given up; it is not published meanwhile."""
+_SIDE_SHARE = 0.15
+"""Of a frame in what is believed of a hand's side: a glimpse does not change it."""
+
+Model = Callable[..., 'Mapping[str, Any] | None']
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackHandsParameters(Parameters):
+    """Parameters of `TrackHands`."""
+
+    max_hands: int = parameter(2, 'Hands that are followed at most.', range=(1, 16))
+    threshold: float = parameter(
+        0.5, 'A hand is believed from this probability on.', range=(0.05, 0.99)
+    )
+    detection_threshold: float = parameter(
+        0.3, 'A place is looked at from this probability of a hand on.', range=(0.01, 0.99)
+    )
+    detection_interval_s: float = parameter(
+        0.15,
+        'While at least one hand is followed, others are looked for this often; 0 looks in every '
+        'frame.',
+        unit='s',
+        range=(0, 10),
+    )
+    cutoff_hz: float = parameter(
+        1.5,
+        'Smoothing of joints at rest (One Euro filter); lower is smoother and later, 0 is none.',
+        unit='Hz',
+        range=(0, 60),
+    )
+    joints_model: str = parameter(
+        'hand_joints', 'Model of joints: a shipped one, or the path of an .onnx file.'
+    )
+    detector_model: str = parameter(
+        'hand_detector', 'Model that finds hands: a shipped one, or the path of an .onnx file.'
+    )
+    device: str = parameter(
+        'auto',
+        'What runs the models; auto takes the first that is installed and agrees with ONNX '
+        'Runtime on the frames stored with them.',
+        choices=('auto', *BACK_ENDS),
+    )
+    threads: int = parameter(
+        0, 'CPU threads of the models; 0 lets the back end choose.', range=(0, 256)
+    )
+
+
+@dataclass
+class _Track:
+    number: int
+    center_m: Float64Array
+    smooth: OneEuro
+    right: float = 0.5
+    missed: int = 0
+    seen: int = field(default=0)
+
+
+class _Found:
+    """What the joints network says of one window."""
+
+    def __init__(
+        self, points_m: Float32Array, spread: Float32Array, hand: float, right: float
+    ) -> None:
+        self.points_m = points_m
+        self.spread = spread
+        self.hand = hand
+        self.right = right
+
+    @property
+    def center_m(self) -> Float64Array:
+        center_m: Float64Array = self.points_m[CENTER].astype(np.float64)
+        return center_m
+
+
+class TrackHands:
+    """Finds hands in depth images and says where their 21 joints are, in metres.
+
+    No hand gives an empty value, not a guess. Works on raw, refined or inpainted depth: whatever
+    an earlier stage puts out, or arrives.
+
+    Attributes:
+        trouble: Why no model runs; empty if they do.
+        back_end: What runs the joints model.
+        note: Why that back end was chosen, once it was.
+    """
+
+    Parameters: ClassVar[Any] = TrackHandsParameters
+    inputs: ClassVar[Mapping[str, Input]] = {
+        'depth': Topic(DepthImage, 'depth/image_rect'),
+        'camera': Topic(PinholeCamera, 'depth/camera_info', latched=True),
+    }
+    outputs: ClassVar[Mapping[str, Topic]] = {
+        'hands': Topic(Hands, 'hands/keypoints'),
+        'markers': Topic(HandMarkers, 'hands/markers'),
+        'poses': Topic(HandPoses, 'hands/poses'),
+    }
+
+    def __init__(
+        self,
+        parameters: TrackHandsParameters | None = None,
+        joints: Model | None = None,
+        detector: Model | None = None,
+    ) -> None:
+        self.parameters = parameters or TrackHandsParameters()
+        self.trouble = self.note = self.back_end = ''
+        self._given = (joints, detector)
+        self._guarded: tuple[tuple[Any, ...], tuple[GuardedModel, GuardedModel]] | None = None
+        self._tracks: list[_Track] = []
+        self._next = 0
+        self._last_ns: int | None = None
+        self._looked_ns: int | None = None
+
+    def __call__(self, depth: DepthImage, camera: PinholeCamera) -> dict[str, Any]:
+        """Return the hands of one frame.
+
+        Raises:
+            ValueError: If the camera has another size than the depth.
+        """
+        check_camera_fits(depth.depth_m, camera)
+        p = self.parameters
+        stamp_ns = depth.header.stamp_ns
+        since_s = (stamp_ns - self._last_ns) / 1e9 if self._last_ns is not None else 0.0
+        if not 0 <= since_s <= _FORGET_S:
+            self._tracks, self._looked_ns, since_s = [], None, 0.0
+        self._last_ns = stamp_ns
+        joints, detector = self._models()
+
+        found = self._followed(joints, depth.depth_m, camera)
+        if len(self._tracks) < p.max_hands and self._due(stamp_ns):
+            self._looked_ns = stamp_ns
+            found += self._new(joints, detector, depth.depth_m, camera)
+        self._tell(joints)
+        hands = self._hands(depth.header, camera, found, since_s)
+        return {'hands': hands, 'markers': HandMarkers(hands), 'poses': HandPoses(hands)}
+
+    # ------------------------------------------------------------------------------- models
+
+    def _models(self) -> tuple[Model, Model]:
+        given_joints, given_detector = self._given
+        p = self.parameters
+        wanted = (p.joints_model, p.detector_model, p.device, p.threads)
+        if given_joints is not None and given_detector is not None:
+            return given_joints, given_detector
+        if self._guarded is None or self._guarded[0] != wanted:
+            made = (
+                GuardedModel.named(p.joints_model, p.device, threads=p.threads),
+                GuardedModel.named(p.detector_model, p.device, threads=p.threads),
+            )
+            self._guarded = wanted, made
+        return self._guarded[1]
+
+    def _tell(self, joints: Model) -> None:
+        if self._guarded is not None:
+            troubles = dict.fromkeys(each.trouble for each in self._guarded[1] if each.trouble)
+            self.trouble = '; '.join(troubles)
+            self.note = ' '.join(each.told for each in self._guarded[1] if each.told)
+        self.back_end = '' if self.trouble else getattr(joints, 'back_end', 'model')
+
+    def _read(
+        self, joints: Model, depth_m: Float32Array, camera: PinholeCamera, centers_m: Any
+    ) -> list[_Found]:
+        """Run the joints network on windows; nothing if it cannot run."""
+        if not len(centers_m):
+            return []
+        windows = np.stack([window(depth_m, camera, center_m) for center_m in centers_m])
+        outputs = joints(window=windows)
+        if outputs is None:
+            return []
+        found = []
+        for i, center_m in enumerate(centers_m):
+            points_m, _ = joints_of(np.asarray(outputs['place'][i]), camera, center_m)
+            hand, right = (float(value) for value in outputs['kind'][i])
+            found.append(_Found(points_m, np.array(outputs['spread'][i]), hand, right))
+        return found
+
+    def _settled(
+        self, joints: Model, depth_m: Float32Array, camera: PinholeCamera, centers_m: Any
+    ) -> list[_Found]:
+        """Read windows, and once more those whose hands are not in the middle."""
+        found = self._read(joints, depth_m, camera, centers_m)
+        off = [
+            i
+            for i, each in enumerate(found)
+            if np.linalg.norm(each.center_m - centers_m[i]) > _OFF_CENTER_M
+            and each.hand > 0.3 * self.parameters.threshold
+        ]
+        again = self._read(joints, depth_m, camera, [found[i].center_m for i in off])
+        for i, better in zip(off, again, strict=False):
+            found[i] = better
+        return found
+
+    # ------------------------------------------------------------------------------- tracks
+
+    def _due(self, stamp_ns: int) -> bool:
+        if not self._tracks or self._looked_ns is None:
+            return True
+        return (stamp_ns - self._looked_ns) / 1e9 >= self.parameters.detection_interval_s
+
+    def _followed(
+        self, joints: Model, depth_m: Float32Array, camera: PinholeCamera
+    ) -> list[tuple[_Track, _Found]]:
+        """Look for every followed hand where it was."""
+        centers_m = [track.center_m for track in self._tracks]
+        found = self._settled(joints, depth_m, camera, centers_m)
+        result: list[tuple[_Track, _Found]] = []
+        for track, each in zip(self._tracks, found, strict=False):
+            twice = any(
+                np.linalg.norm(each.center_m - other.center_m) < _SAME_HAND_M
+                for _, other in result
+            )
+            if each.hand < self.parameters.threshold or twice:
+                track.missed += _LOST_FRAMES if twice else 1
+                continue
+            track.missed = 0
+            result.append((track, each))
+        self._tracks = [track for track in self._tracks if track.missed < _LOST_FRAMES]
+        return result
+
+    def _new(
+        self, joints: Model, detector: Model, depth_m: Float32Array, camera: PinholeCamera
+    ) -> list[tuple[_Track, _Found]]:
+        """Look for hands that are not followed."""
+        p = self.parameters
+        image_m = detector_image(depth_m, camera)
+        outputs = detector(depth_m=image_m)
+        if outputs is None:
+            return []
+        places = candidates(
+            image_m,
+            np.asarray(outputs['hand']),
+            np.asarray(outputs['offset']),
+            np.asarray(outputs['behind_m']),
+            camera,
+            threshold=p.detection_threshold,
+        )
+        centers_m: list[Float64Array] = []
+        for place in places:
+            known = [track.center_m for track in self._tracks] + centers_m
+            if all(np.linalg.norm(place.center_m - other) > _SAME_HAND_M for other in known):
+                centers_m.append(place.center_m)
+        result: list[tuple[_Track, _Found]] = []
+        found = self._settled(joints, depth_m, camera, centers_m[: 2 * p.max_hands])
+        for each in sorted(found, key=lambda one: -one.hand):
+            if each.hand < p.threshold or len(self._tracks) >= p.max_hands:
+                break
+            known = [track.center_m for track in self._tracks]
+            if any(np.linalg.norm(each.center_m - other) < _SAME_HAND_M for other in known):
+                continue
+            track = _Track(self._next, each.center_m, OneEuro(p.cutoff_hz), each.right)
+            self._next += 1
+            self._tracks.append(track)
+            result.append((track, each))
+        return result
+
+    def _hands(
+        self,
+        header: Header,
+        camera: PinholeCamera,
+        found: list[tuple[_Track, _Found]],
+        since_s: float,
+    ) -> Hands:
+        rows = []
+        for track, each in found:
+            points_m = plausible(each.points_m)
+            if points_m is None:
+                track.missed += 1
+                continue
+            track.center_m = each.center_m
+            track.right += _SIDE_SHARE * (each.right - track.right)
+            track.smooth.cutoff_hz = self.parameters.cutoff_hz
+            points_m = track.smooth(points_m, since_s)
+            sure = confidence_of(each.spread) * np.float32(each.hand)
+            rows.append((points_m, projected(points_m, camera), sure, track.right, track.number))
+        if not rows:
+            return Hands.none(header)
+        points, pixels, confidences, rights, numbers = zip(*rows, strict=True)
+        return Hands(
+            header,
+            np.stack(points).astype(np.float32),
+            np.stack(pixels).astype(np.float32),
+            np.stack(confidences).astype(np.float32),
+            np.array(rights, np.float32),
+            np.array(numbers, np.int32),
+        )
