@@ -132,7 +132,6 @@ class HandDetector(nn.Module):
         self.from_c = nn.Conv2d(c, b, 1)
         self.mix_b = convolution(b, b)
         self.head = nn.Conv2d(b, 4, 1)
-        nn.init.constant_(self.head.bias, 0.0)
 
     def forward(self, depth_m: Tensor) -> Detections:
         """Return hands.

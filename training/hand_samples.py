@@ -54,7 +54,7 @@ def measured(depth_m: Float32Array, mm_per_px: float, rng: np.random.Generator) 
     coarse = float(np.clip(rng.uniform(0.8, 3.5) / mm_per_px, 1, 2.5))
     if coarse > 1.2:
         small = (max(8, int(width / coarse)), max(8, int(height / coarse)))
-        depth_m = cv2.resize(depth_m, small, interpolation=cv2.INTER_NEAREST)
+        depth_m = np.asarray(cv2.resize(depth_m, small, interpolation=cv2.INTER_NEAREST))
     result = depth_m.copy()
     kernel = np.ones((3, 3), np.uint8)
     filled = np.nan_to_num(depth_m, nan=9.0)
