@@ -9,7 +9,7 @@ CAMERA = PinholeCamera(Header(0, 'camera'), 160, 120, 140.0, 140.0, 79.5, 59.5)
 
 
 def flat_hand():
-    """Joints about the knuckle of the middle finger, with bones of the lengths of the reference."""
+    """Joints about the knuckle of the middle finger, with bones as long as the reference."""
     points_m = np.zeros((21, 3), np.float32)
     for number, (start, end) in enumerate(HAND_BONES):
         angle, step = 0.3 * (number // 4 - 2), 1e-3 * BONE_LENGTHS_MM[number]
