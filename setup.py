@@ -88,6 +88,7 @@ setup(
             f'register_depth_node = {name}.nodes:register_depth',
             f'register_color_node = {name}.nodes:register_color',
             f'realsense_source_node = {name}.nodes:realsense_source',
+            f'blur_background_node = {name}.nodes:blur_background',
         ],
     },
 )

@@ -49,3 +49,8 @@ def register_color() -> int:
 def realsense_source() -> int:
     """Publish a RealSense."""
     return realsense_node.run('realsense_source')
+
+
+def blur_background() -> int:
+    """Run `BlurBackground`."""
+    return run('blur_background', 'blur_background')

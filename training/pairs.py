@@ -27,6 +27,8 @@ from .examples import Shards, complete_shards
 Part = Literal['train', 'validation', 'test']
 
 _CHANGES = Augmentation(colorless_share=0, grey_share=0.05, shifted_share=0)
+# To read and shrink a frame takes longer than to learn from it; small ones are kept, up to this.
+_KEPT_BYTES = 1 << 30
 # A recording of one place is cut into so many pieces, which stand for scenes.
 _PIECES = 10
 
@@ -227,6 +229,10 @@ class Pairs(Dataset[Pair]):
         self._seed = seed
         self._changed = changed
         self._count = len(indices) if count is None else count
+        self._kept: dict[int, tuple[Color, Depth]] | None = None
+        # Three bytes of colour and four of depth a pixel.
+        if 7 * math.prod(size) * len(indices) <= _KEPT_BYTES:
+            self._kept = {}
 
     def __len__(self) -> int:
         """Return the number of pairs."""
@@ -242,7 +248,7 @@ class Pairs(Dataset[Pair]):
             raise IndexError(number)
         rng = np.random.default_rng((self._seed or 0, number))
         drawn = number if self._seed is None else int(rng.integers(len(self._indices)))
-        rgb, depth_m = fitted(*self._frames.read(self._indices[drawn]), self._size)
+        rgb, depth_m = self._frame(self._indices[drawn])
         color = torch.from_numpy(rgb).permute(2, 0, 1).float() / 255
         depth = torch.from_numpy(np.nan_to_num(depth_m))[None]
         if self._changed:
@@ -250,6 +256,13 @@ class Pairs(Dataset[Pair]):
             if rng.random() < 0.5:
                 color, depth = color.flip(2), depth.flip(2)
         return Pair(color.contiguous(), depth.contiguous())
+
+    def _frame(self, index: int) -> tuple[Color, Depth]:
+        if self._kept is None:
+            return fitted(*self._frames.read(index), self._size)
+        if index not in self._kept:
+            self._kept[index] = fitted(*self._frames.read(index), self._size)
+        return self._kept[index]
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..stage import Stage
+from .blur_background import BlurBackground
 from .estimate_depth import EstimateDepth
 from .inpaint_depth import InpaintDepth
 from .project_points import ProjectPoints
@@ -19,5 +20,6 @@ STAGES: dict[str, type[Stage]] = {
     'estimate_depth': EstimateDepth,
     'track_hands': TrackHands,
     'project_points': ProjectPoints,
+    'blur_background': BlurBackground,
 }
 """Every stage by the name that hosts, parameter files and the command line use."""

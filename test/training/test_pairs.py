@@ -1,5 +1,6 @@
-from pathlib import Path
+import json
 
+import cv2
 import numpy as np
 import pytest
 
@@ -8,7 +9,6 @@ torch = pytest.importorskip('torch', reason="training needs torch: pip install '
 from training.datasets import DatasetError
 from training.pairs import (
     DepthCode,
-    JoinedFrames,
     Pairs,
     RenderedFrames,
     fitted,
@@ -88,15 +88,34 @@ def test_unknown_depth_is_0(rooms):
     assert plain.color[0, 30, 45] == pytest.approx(200 / 255)
 
 
-def test_folders_of_ones_own_are_pairs(rooms, tmp_path):
-    depth_folder = pytest.importorskip('depth_refiner_ros.folders')
-    assert depth_folder
+def test_places_are_joined(rooms, tmp_path):
     with pytest.raises(DatasetError, match='there is no'):
         open_frames([tmp_path / 'absent'])
     both = open_frames([rooms, rooms])
-    assert isinstance(both, JoinedFrames)
     assert len(both.scenes) == 20
     np.testing.assert_array_equal(both.read(13)[1], both.read(3)[1])
+
+
+def record3d(path, shade):
+    """A recording of two frames by a phone: colour as large as the depth, 1234 mm everywhere."""
+    for name, image in (
+        ('depth/0.png', np.full((6, 8), 1234, np.uint16)),
+        ('rgb/0.jpg', np.full((6, 8, 3), shade, np.uint8)),
+    ):
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        assert cv2.imwrite(str(path / name), image)
+    camera = {'K': [20, 0, 0, 0, 22, 0, 3.5, 2.5, 1], 'w': 8, 'h': 6}
+    (path / 'metadata.json').write_text(json.dumps(camera))
+    return path
+
+
+def test_recordings_of_phones_are_pairs_and_scenes(tmp_path):
+    paths = [record3d(tmp_path / str(i), 50 + i) for i in range(3)]
+    frames = open_frames(paths)
+    assert split(frames.scenes, 0.3) == {'train': [0], 'validation': [1], 'test': [2]}
+    pair = Pairs(frames, [2], (6, 8))[0]
+    assert pair.depth_m.unique().tolist() == pytest.approx([1.234])
+    assert (pair.color * 255).mean() == pytest.approx(52, abs=1)
 
 
 @pytest.mark.parametrize('logarithmic', [True, False])
@@ -107,7 +126,3 @@ def test_depth_codes_are_undone(logarithmic):
     assert code.encode(depth_m).tolist() == pytest.approx([0, 0.5 if logarithmic else 0.2, 1])
     torch.testing.assert_close(code.decode(code.encode(depth_m)), depth_m)
     assert code.encode(torch.zeros(1)) == 0
-
-
-def test_the_data_is_a_path(tmp_path):
-    assert isinstance(tmp_path, Path)
