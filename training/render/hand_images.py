@@ -442,7 +442,8 @@ def shaded(
     normal /= np.linalg.norm(normal, axis=0)
     light = np.array([0.35, 0.5, 0.79])
     shade = np.clip(np.einsum('c,chw->hw', light, normal), 0, 1)
-    return np.nan_to_num(30 + 215 * shade, nan=20.0).astype(np.uint8)[..., None].repeat(3, 2)
+    grey = np.nan_to_num(30 + 215 * shade, nan=20.0).astype(np.uint8)
+    return np.repeat(grey[..., None], 3, 2)
 
 
 def write_sheet(options: Options) -> None:
@@ -481,9 +482,9 @@ def write_sheet(options: Options) -> None:
     print(f'{options.output}: {options.hands} hands')
     if options.seconds <= 0:
         return
-    taken = []
-    end = time.perf_counter() + options.seconds
-    while time.perf_counter() < end or len(taken) < 3:
+    taken: list[list[float]] = []
+    stop_s = time.perf_counter() + options.seconds
+    while time.perf_counter() < stop_s or len(taken) < 3:
         began = time.perf_counter()
         hands, intrinsics = sample_hands(generator, 32)
         drawn = time.perf_counter()

@@ -348,7 +348,8 @@ def penetration_m(shape: Shape, angles: Tensor) -> tuple[Tensor, Tensor]:
         along = along.clamp(0, 1)
         distance_m = (points_m - start_m - along[..., None] * axis).norm(dim=3)
         other_m = torch.lerp(hands.radii_m[:, second, :1], hands.radii_m[:, second, 1:], along)
-        return (radii_m + other_m - distance_m).amax((1, 2)).clamp_min(0)
+        deep_m: Tensor = (radii_m + other_m - distance_m).amax((1, 2))
+        return deep_m.clamp_min(0)
 
     return deepest(_THUMB_CLASHES), deepest(_FINGER_CLASHES)
 
@@ -432,10 +433,10 @@ def sample_turns(generator: torch.Generator | int, count: int) -> Tensor:
     skew = torch.zeros(count, 3, 3, device=device)
     skew[:, [2, 0, 1], [1, 2, 0]] = axis
     skew[:, [1, 2, 0], [2, 0, 1]] = -axis
-    anyhow = torch.linalg.matrix_exp(turn[:, None, None] * skew)
+    anyhow: Tensor = torch.linalg.matrix_exp(turn[:, None, None] * skew)
     drawn = draw.choice((0.4, 0.15, 0.2, 0.25), count)
     row = torch.arange(count, device=device)
-    turns = torch.stack([raised, backs, tables, anyhow], 1)[row, drawn]
+    turns: Tensor = torch.stack([raised, backs, tables, anyhow], 1)[row, drawn]
     # Where fingers point far away from the camera, the arm would come from behind it.
     behind = turns[:, 2, 1] > 0.55
     half = torch.diag(torch.tensor([1.0, -1, -1], device=device))
