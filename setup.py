@@ -70,6 +70,7 @@ setup(
             'onnx>=1.16',
             'onnxscript>=0.5',
             'openexr>=3.3',
+            'scipy>=1.11',
             'tensorboard>=2.14',
             'torch==2.13.0',
         ],

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from .clear_grasp import ClearGraspReal, ClearGraspSynthetic
 from .diml import Diml
+from .hands import HandDataset, HandSample, open_hands
 from .hypersim import Hypersim
 from .nyu import NyuLabeled, NyuRaw
 from .project_folder import ProjectFolder
@@ -26,10 +27,13 @@ __all__ = [
     'LAYOUTS',
     'Dataset',
     'DatasetError',
+    'HandDataset',
+    'HandSample',
     'Licence',
     'Sample',
     'Terms',
     'open_dataset',
+    'open_hands',
     'require_shippable',
 ]
 

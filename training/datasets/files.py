@@ -147,6 +147,25 @@ def read_hdf5(file: Any, path: Path, name: str, index: Any = ...) -> npt.NDArray
         raise DatasetError(f'{path}: {name!r} is damaged ({error}); download it again') from None
 
 
+def read_mat(path: Path, name: str) -> npt.NDArray[Any]:
+    """Read an array from a MATLAB file, of the kind before 7.3.
+
+    Raises:
+        DatasetError: If it is not one or lacks the array, or SciPy is not installed.
+    """
+    if not path.exists():
+        raise DatasetError(f'{path} is missing; unpack the dataset again')
+    library = _library('scipy.io', 'scipy')
+    try:
+        return np.asarray(library.loadmat(str(path), variable_names=[name])[name])
+    except KeyError:
+        raise DatasetError(f'{path} has no {name!r}; download it again') from None
+    except Exception as error:  # it raises ValueError, TypeError, NotImplementedError and others
+        raise DatasetError(
+            f'{path} is no MATLAB 5 file or is cut short ({error}); download it again'
+        ) from None
+
+
 def read_matrix(path: Path, size: int) -> Matrix:
     """Read a square matrix from a text file, whatever its line breaks.
 
