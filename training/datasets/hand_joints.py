@@ -62,20 +62,21 @@ def _palm(share: float) -> dict[str, float]:
 MEDIAPIPE = Scheme(MEDIAPIPE_21, np.eye(21))
 
 NYU_14 = _scheme(
-    pinky_tip={'pinky_tip': 1}, pinky_pip={'pinky_pip': 1},
-    ring_tip={'ring_tip': 1}, ring_pip={'ring_pip': 1},
-    middle_tip={'middle_tip': 1}, middle_pip={'middle_pip': 1},
-    index_tip={'index_tip': 1}, index_pip={'index_pip': 1},
-    thumb_tip={'thumb_tip': 1},
-    thumb_ip={'thumb_ip': 0.75, 'thumb_tip': 0.25},
+    pinky_tip={'pinky_tip': 1.35, 'pinky_dip': -0.35}, pinky_pip={'pinky_pip': 1},
+    ring_tip={'ring_tip': 1.35, 'ring_dip': -0.35}, ring_pip={'ring_pip': 1},
+    middle_tip={'middle_tip': 1.35, 'middle_dip': -0.35}, middle_pip={'middle_pip': 1},
+    index_tip={'index_tip': 1.35, 'index_dip': -0.35}, index_pip={'index_pip': 1},
+    thumb_tip={'thumb_tip': 1.4, 'thumb_ip': -0.4},
+    thumb_ip={'thumb_ip': 0.66, 'thumb_tip': 0.34},
     thumb_mcp={'thumb_mcp': 1},
     wrist_ulnar={'wrist': 1, 'index_mcp': -0.25, 'pinky_mcp': 0.25},
     wrist_radial={'wrist': 1, 'index_mcp': 0.25, 'pinky_mcp': -0.25},
     palm=_palm(0.74),
 )  # fmt: skip
-"""NYU's 14. Approximate: NYU labels a model's points, not anatomy. Medians over the 8252 published
-test labels: tips are 35, 43, 47, 44 mm from the second joints, the thumb's 20 and 59 mm from its
-others; the wrist's two are 29 mm apart, the palm's 65 mm from their middle."""
+"""NYU's 14. Approximate: NYU labels a model's points, not anatomy; its fingertips are nearer
+to the ends of fingers than ours. Medians over the 8252 published test labels: tips are 35, 43, 47,
+44 mm from the second joints, the thumb's 20 and 58 mm from its others; the wrist's two are 29 mm
+apart, and the palm's 67 mm from each."""
 
 ICVL_16 = _scheme(
     palm=_palm(0.6),

@@ -184,7 +184,7 @@ def test_schemes_move_with_the_hand(scheme):
 def test_the_synthetic_hand_has_about_nyus_proportions():
     """Medians of distances between published NYU test labels, in millimetres.
 
-    Two people's hands, whose tips are labelled nearer to the ends than ours.
+    Of two people; ours is a mean one.
     """
     torch = pytest.importorskip('torch', reason="training needs torch: pip install '.[train]'")
     from training.render.hand_skeleton import Shape, frames
@@ -194,4 +194,4 @@ def test_the_synthetic_hand_has_about_nyus_proportions():
     pairs = {(0, 1): 35, (2, 3): 43, (4, 5): 47, (6, 7): 44, (8, 9): 20, (8, 10): 58,
              (11, 12): 29, (13, 3): 63, (13, 5): 68, (13, 7): 68}  # fmt: skip
     for (a, b), expected in pairs.items():
-        assert np.linalg.norm(joints[a] - joints[b]) == pytest.approx(expected, rel=0.22), (a, b)
+        assert np.linalg.norm(joints[a] - joints[b]) == pytest.approx(expected, rel=0.15), (a, b)
