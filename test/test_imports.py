@@ -29,6 +29,7 @@ OPTIONAL = {
     'tensorrt': ('inference',),
     'openvino': ('inference',),
     'pyrealsense2': ('cli', 'evaluation.peers', 'hosts.realsense'),
+    'rerun': ('hosts.view',),
     'scipy': (),
     'matplotlib': ('evaluation.report',),
     'ray': ('evaluation.workers',),

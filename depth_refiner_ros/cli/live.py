@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 import os
 from pathlib import Path
@@ -20,6 +20,7 @@ import tyro
 from ..config import camera_preset, configure, read_parameters
 from ..hosts import realsense
 from ..hosts.live import Level, Status
+from ..hosts.view import LISTEN, served
 from ..stage import updated_parameters
 from .flags import ParameterFlags, RealSenseFlags, given
 
@@ -59,6 +60,11 @@ class Live:
     realsense: Annotated[RealSenseFlags, tyro.conf.arg(name='realsense')] = field(
         default_factory=RealSenseFlags
     )
+    view: bool = False
+    """Show before, after, provenance and latency in a browser."""
+    view_listen: str = LISTEN
+    """Where --view serves its page; the next port serves its data. Only this machine by default:
+    on 0.0.0.0 everybody who reaches it can look, and nobody is asked for a password."""
     network: Annotated[NetworkFlags, tyro.conf.arg(name='')] = field(default_factory=NetworkFlags)
     parameters: Annotated[ParameterFlags, tyro.conf.arg(name='')] = field(
         default_factory=ParameterFlags
@@ -77,11 +83,17 @@ class Live:
         source = realsense_source(zenoh, given(self.realsense)) if of_realsense else None
         console = Console(stderr=True, emoji=False, highlight=False, soft_wrap=True)
         warn = seldom(lambda text: console.print(f'[yellow]{escape(text)}[/yellow]'))
-        with (
-            ended_by_signals(),
-            network_node(zenoh, self.name, self.network, self.namespace) as node,
-            zenoh.LiveHost(configuration, node, warn=warn, source=source) as host,
-        ):
+        with ended_by_signals(), ExitStack() as stack:
+            watch = None
+            if self.view:
+                watch, page = stack.enter_context(served(self.view_listen, warn))
+                console.print(f'view: {page}')
+            node = stack.enter_context(
+                network_node(zenoh, self.name, self.network, self.namespace)
+            )
+            host = stack.enter_context(
+                zenoh.LiveHost(configuration, node, warn=warn, source=source, watch=watch)
+            )
             _show(console, node.full_name, host)
         console.print(f'{host.runner.dropped} frames overtaken, {host.runner.failed} failed')
         return 0
