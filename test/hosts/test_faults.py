@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+import re
 import threading
 import time
 
@@ -151,6 +153,18 @@ def warns(r, *words):
     for word in words:
         assert word in status.text
     assert status.values['backend'] == 'classical'
+
+
+def test_every_row_of_the_table_names_a_test_that_is_there():
+    root = Path(__file__).parents[2]
+    rows = (root / 'docs' / 'reliability.md').read_text(encoding='utf-8')
+    named = re.findall(r'`(test/[\w/]+\.py)::(\w+)`', rows)
+    assert len(named) > 25
+    for path, name in named:
+        assert re.search(rf'^def {name}\(', (root / path).read_text(encoding='utf-8'), re.M), name
+    tables = [line for line in rows.splitlines() if line.startswith('| ')]
+    without = [line for line in tables if '::test_' not in line and not line.endswith('| test |')]
+    assert without == []
 
 
 # --------------------------------------------------------------------------------- the model
@@ -334,9 +348,8 @@ def test_overload_keeps_latency_below_two_stage_times_and_counts_every_drop(robo
     go_on.release()
     wait(lambda: len(r.outputs) == 32)
     assert max(latency_s) <= 2 / 30 + 1e-9
-    # By hand: of the 91 frames the first is taken at once and the last waits at the end; between
-    # them every third tick takes the one fed a tick before, so of ticks 3k, 3k + 1 and 3k + 2 the
-    # first two are overtaken. 91 - 32 = 59.
+    # By hand: of 91 frames the first is taken at once, and the last after the end; every third
+    # tick between them takes the frame of the tick before. 91 - 1 - 30 - 1 = 59.
     assert r.runner.dropped == 59
     numbers = [got[DEPTH].header.stamp_ns // 33_000_000 for got in r.outputs]
     assert numbers == [1, *range(3, 91, 3), 91]

@@ -67,6 +67,54 @@ def test_waiting_ends_at_a_minute():
     assert guarded.trouble == 'ModelError: no model depth_small'
 
 
+def test_a_late_model_rests_and_has_one_more_try():
+    clock, model, loads = Clock(), Flaky(), []
+
+    def timed(**inputs):
+        clock.now_s += model.takes_s
+        return model(**inputs)
+
+    def load():
+        loads.append(clock.now_s)
+        return timed
+
+    model.takes_s = 0.5
+    guarded = GuardedModel(load, deadline_s=0.1, clock_s=clock)
+    assert guarded(depth_m=0) == {'estimate_m': 0}  # sets itself up: does not count
+    for i in (1, 2, 3):
+        assert guarded.trouble == ''
+        assert guarded(depth_m=i) == {'estimate_m': i}  # late, but right
+    assert guarded.trouble == (
+        'took 0.500 s for a frame, and repeatedly more than its deadline of 0.1 s'
+    )
+    assert guarded(depth_m=4) is None
+    clock.now_s += 1.1  # rested for a second: one try, late again, so two seconds
+    assert guarded(depth_m=5) == {'estimate_m': 5}
+    clock.now_s += 1.9
+    assert guarded(depth_m=6) is None
+    clock.now_s += 0.2
+    model.takes_s = 0.05
+    assert guarded(depth_m=7) == {'estimate_m': 7}
+    assert guarded.trouble == ''
+    model.takes_s = 0.5
+    assert guarded(depth_m=8) is not None  # all is forgiven: three again
+    assert guarded.trouble == ''
+    assert len(loads) == 1
+
+
+def test_without_a_deadline_a_model_may_take_its_time():
+    clock, model = Clock(), Flaky()
+
+    def timed(**inputs):
+        clock.now_s += 100
+        return model(**inputs)
+
+    guarded = GuardedModel(lambda: timed, clock_s=clock)
+    for i in range(9):
+        assert guarded(depth_m=i) == {'estimate_m': i}
+    assert guarded.trouble == ''
+
+
 def test_a_named_model_tells_what_it_was_told(tiny, frame):
     guarded = GuardedModel.named(str(tiny), 'onnxruntime')
     assert guarded(**frame) is not None
