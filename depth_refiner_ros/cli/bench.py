@@ -21,7 +21,10 @@ import tyro
 from ..config import Configuration, camera_preset, configure, read_parameters
 from ..data import DepthImage
 from ..evaluation import speed
+from ..evaluation.back_ends import back_ends
 from ..hosts import bag as bags
+from ..inference import BACK_ENDS
+from ..inference.model import model_path
 from ..stage import parameter_values
 from .flags import ParameterFlags, given
 from .info import output_console
@@ -32,6 +35,7 @@ SCHEMA = 1
 
 _SIZE_PX = (640, 480)
 _CACHED_FRAMES = 16
+_MODEL = 'depth_small'
 
 
 @dataclass(frozen=True)
@@ -46,10 +50,15 @@ class Bench:
     machines are the ratios, taken turn by turn in the same run: against copying a frame's bytes,
     and against librealsense's filters where pyrealsense2 is installed.
 
+    With --backends it also times the learned model (--inpaint-depth.model, else depth_small) on
+    the back ends named, `auto` for all: against the same back end called with its defaults, and
+    against librealsense.
+
         depth-refiner bench
         depth-refiner bench --json > before.json
         depth-refiner bench mine.mcap --camera realsense --output mine.json
         depth-refiner bench --hosts --stages refine_depth --size 1280 720
+        depth-refiner bench --hosts --backends auto --json
     """
 
     bag: Annotated[
@@ -66,6 +75,8 @@ class Bench:
     """How long to send to the live host at each rate; half of it while searching."""
     hosts: tuple[Literal['bag', 'live'], ...] = ('bag', 'live')
     """Hosts to measure; `--hosts` alone measures none."""
+    backends: tuple[str, ...] = ()
+    """Back ends to time the model on, `auto` for all; none if not given."""
     only: tuple[str, ...] = ()
     """Outputs that the hosts encode and write, as stage.port (inpaint_depth.depth); all if not
     given."""
@@ -92,6 +103,10 @@ class Bench:
         clip = self._clip(configuration, watch)
         report['frames'] = _described(clip)
         report.update(speed.stages(configuration, clip, self.rounds, watch))
+        if self.backends:
+            report['back_ends'] = back_ends(
+                _model(configuration), self.backends, clip, self.rounds, watch
+            )
         report['hosts'] = self._hosts(configuration, clip, report['pipeline'], watch)
         report['memory'] = {
             'rss_mb': speed.resident_mb(),
@@ -127,6 +142,12 @@ class Bench:
             given(self.parameters),
         ]
         configuration = configure(*sources)
+        if unknown := set(self.backends) - {'auto', *BACK_ENDS}:
+            raise ValueError(
+                f'--backends: there is no {min(unknown)}; there are auto, {", ".join(BACK_ENDS)}'
+            )
+        if self.backends:
+            model_path(_model(configuration))
         for name in self.only:
             if name not in (outputs := configuration.pipeline.outputs):
                 raise ValueError(f'--only: no output {name!r}; there are {", ".join(outputs)}')
@@ -148,6 +169,7 @@ class Bench:
                 'rounds': self.rounds,
                 'seconds': self.seconds,
                 'hosts': list(self.hosts),
+                'backends': list(self.backends),
                 'only': list(self.only),
             },
         }
@@ -188,6 +210,12 @@ class Bench:
         return found
 
 
+def _model(configuration: Configuration) -> str:
+    """Return the model that is configured, or the one that would be tried first."""
+    chosen = parameter_values(configuration.parameters).get('inpaint_depth.model')
+    return str(chosen or _MODEL)
+
+
 def _described(clip: speed.Clip) -> dict[str, Any]:
     first = clip.values[0]
     image = speed.arrays(first)[0]
@@ -225,6 +253,8 @@ def _print(console: Console, report: dict[str, Any]) -> None:
     for ratio in report['ratios'].values():
         if ratio['reason']:
             console.print(f'[yellow]not compared with librealsense[/yellow]: {ratio["reason"]}')
+    if found := report.get('back_ends'):
+        _print_back_ends(console, found)
     if bag := report['hosts'].get('bag'):
         parts = ', '.join(f'{n} {ms:.1f}'.replace('_', ' ') for n, ms in bag['parts_ms'].items())
         console.print(
@@ -258,6 +288,24 @@ def _stages(report: dict[str, Any]) -> Table:
             times_ms = [f'{ratio[key]:.1f}' for key in ('median_ms', 'p99_ms', 'min_ms')]
             table.add_row(f'[dim]{name.replace("_", " ")}[/dim]', *times_ms)
     return table
+
+
+def _print_back_ends(console: Console, found: dict[str, Any]) -> None:
+    table = _table(
+        ('back end', 'median ms', 'p99 ms', 'min ms', 'times bare', 'times librealsense')
+    )
+    for name, spent in found.items():
+        if spent['reason'] is None:
+            times_ms = [f'{spent[key]:.1f}' for key in ('median_ms', 'p99_ms', 'min_ms')]
+            ratios = [times and times['median'] for times in spent['times'].values()]
+            table.add_row(name, *times_ms, *('-' if r is None else f'{r:.2f}' for r in ratios))
+    if table.row_count:
+        console.print(table)
+    for name, spent in found.items():
+        if spent['reason'] is not None:
+            console.print(
+                f'[yellow]not timed: {name}[/yellow]: {escape(spent["reason"])}', soft_wrap=True
+            )
 
 
 def _live(live: dict[str, Any]) -> Table:

@@ -275,7 +275,7 @@ class _Copy:
             np.copyto(target, source)
 
 
-def _librealsense(frame: Mapping[str, Any]) -> Stage | str:
+def librealsense(frame: Mapping[str, Any]) -> Stage | str:
     """Return librealsense's chain, tried on a frame, or the reason why there is none."""
     if not {'depth', 'camera'} <= frame.keys():
         return 'the pipeline takes no depth'
@@ -314,7 +314,7 @@ def stages(
     first = clip.values[0]
     copy = _Copy(first, _outputs(configuration, clip))
     references: dict[str, Callable[[Any], object]] = {'memory_copy': copy}
-    peer = _librealsense(first)
+    peer = librealsense(first)
     if not isinstance(peer, str):
         chain = peer
         references['librealsense'] = lambda frame: chain(frame['depth'], frame['camera'])

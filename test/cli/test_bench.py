@@ -91,6 +91,26 @@ def test_both_outputs_are_the_same(tmp_path, capfd):
     assert json.loads(capfd.readouterr().out) == json.loads(path.read_text())
 
 
+def test_back_ends_are_timed_and_those_that_are_not_there_say_why(capfd):
+    pytest.importorskip('onnxruntime', reason='runs the model of this test')
+    arguments = [*QUICK, '--hosts', '--stages', 'inpaint_depth']
+    backends = ['--backends', 'onnxruntime', 'tensorrt-fp16']
+    assert bench('--json', *arguments, *backends) == 0
+    found = json.loads(capfd.readouterr().out)['back_ends']
+    assert list(found) == ['onnxruntime', 'tensorrt-fp16']
+    timed = found['onnxruntime']
+    assert timed['reason'] is None
+    assert timed['agreement'].startswith('depth_small runs on onnxruntime (median')
+    assert {'bare', 'librealsense'} == set(timed['times'])
+    assert timed['times']['bare']['median'] > 0
+    assert timed['median_ms'] > 0
+    assert set(found['tensorrt-fp16']) == {'reason'}
+    assert bench(*arguments, *backends) == 0
+    out = capfd.readouterr().out
+    assert 'times bare' in out
+    assert 'not timed: tensorrt-fp16' in out
+
+
 def test_frames_of_a_bag(bags, tmp_path, capfd):
     bag = bags.write(tmp_path / 'some.mcap', bags.scene(3))
     arguments = ['--rounds', '2', '--seconds', '0.05', '--json', '--hosts', 'bag']
@@ -122,6 +142,9 @@ def test_what_cannot_be_is_refused_before_anything_runs(refuse, tmp_path, bags):
     assert '--seconds' in refuse('bench', '--seconds', '0')
     assert '--size' in refuse('bench', '--size', '0', '480')
     assert 'no output' in refuse('bench', '--only', 'nothing.depth')
+    assert 'there is no such' in refuse('bench', '--backends', 'such')
+    model = ('--stages', 'inpaint_depth', '--inpaint-depth.model', 'none')
+    assert 'no model none' in refuse('bench', '--backends', 'auto', *model)
     assert 'does not exist' in refuse('bench', tmp_path / 'none.mcap')
     bag = bags.write(tmp_path / 'some.mcap', bags.scene(1))
     assert '--size' in refuse('bench', bag, '--size', '64', '48')

@@ -205,7 +205,7 @@ def made_up_rounds(monkeypatch):
     monkeypatch.setattr(speed, 'interleaved', interleaved)
     monkeypatch.setattr(speed, 'fastest_s', fastest_s)
     monkeypatch.setattr(speed, '_Copy', Copy)
-    monkeypatch.setattr(speed, '_librealsense', lambda frame: counted('librealsense'))
+    monkeypatch.setattr(speed, 'librealsense', lambda frame: counted('librealsense'))
 
 
 @pytest.mark.usefixtures('made_up_rounds')
@@ -231,7 +231,7 @@ def test_stages_and_their_ratios(clip):
 
 
 def test_the_copy_has_the_bytes_of_inputs_and_outputs(clip, monkeypatch):
-    monkeypatch.setattr(speed, '_librealsense', lambda frame: 'not here')
+    monkeypatch.setattr(speed, 'librealsense', lambda frame: 'not here')
     found = speed.stages(configure({'stages': 'refine_depth'}), clip, rounds=1)
     # Depth and colour in; depth, standard deviation and provenance out.
     megabytes = HEIGHT * WIDTH * (4 + 3 + 4 + 4 + 1) / 1e6
