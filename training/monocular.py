@@ -18,19 +18,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-REDUCTION = 2
-"""Pictures are halved before they go in."""
+REDUCTION = 4
+"""Pictures are reduced by it before they go in: a room is told by its large shapes, and training
+on small pictures sees many more of them."""
 STRIDE_PX = 16
-"""Sizes of halved pictures are multiples of it."""
-FOCAL_PX = 260.0
-"""Focal length of the camera in which the network thinks, of halved pictures."""
+"""Sizes of reduced pictures are multiples of it."""
+FOCAL_PX = 130.0
+"""Focal length of the camera in which the network thinks, of reduced pictures."""
 
 WIDTHS = {'small': (24, 48, 96, 160), 'base': (32, 64, 128, 224)}
-"""Channels at strides of 2, 4, 8 and 16 halved pixels."""
+"""Channels at strides of 2, 4, 8 and 16 reduced pixels."""
 
 
 class Guess(NamedTuple):
-    """What the network says, (B, 1, H, W) of halved pictures.
+    """What the network says, (B, 1, H, W) of reduced pictures.
 
     Attributes:
         log_relative: Logarithm of depth but for a constant of each picture.
@@ -136,10 +137,10 @@ class MonocularDepth(nn.Module):
         self.scale = nn.Sequential(nn.LayerNorm(d), nn.Linear(d, 64), nn.GELU(), nn.Linear(64, 1))
 
     def forward(self, color: Tensor, intrinsics: Tensor) -> Guess:
-        """Return depth of halved pictures.
+        """Return depth of reduced pictures.
 
         Args:
-            color: (B, 3, H, W), 0 to 1, already halved; multiples of `STRIDE_PX`.
+            color: (B, 3, H, W), 0 to 1, already reduced; multiples of `STRIDE_PX`.
             intrinsics: (B, 4) fx, fy, cx, cy of these pictures, px.
         """
         rays = ray_directions(intrinsics, color.shape[2], color.shape[3])
@@ -185,7 +186,7 @@ def ray_directions(intrinsics: Tensor, height: int, width: int) -> Tensor:
 
 
 class Deployed(nn.Module):
-    """The network as it is exported: one picture of any size, halved and padded inside.
+    """The network as it is exported: one picture of any size, reduced and padded inside.
 
     Args:
         network: What it runs.
@@ -209,10 +210,14 @@ class Deployed(nn.Module):
         # Repeated borders: black ones would look like the end of a room.
         picture = functional.avg_pool2d(functional.pad(picture, pad, mode='replicate'), REDUCTION)
         fx, fy, cx, cy = intrinsics.unbind(0)
-        halved = torch.stack([fx, fy, cx - 0.5, cy - 0.5]) / REDUCTION
-        guess = self.network(picture, halved[None])
-        depth_m = enlarged(torch.exp(guess.log_depth))[0, 0, :height, :width]
-        spread = functional.interpolate(guess.log_spread, scale_factor=2.0, mode='nearest')
+        # Pixel centres are at whole numbers, so it is edges that scale.
+        reduced = torch.stack([fx, fy, cx + 0.5, cy + 0.5]) / REDUCTION
+        reduced = reduced - torch.tensor([0.0, 0.0, 0.5, 0.5], device=reduced.device)
+        guess = self.network(picture, reduced[None])
+        depth_m = enlarged(enlarged(torch.exp(guess.log_depth)))[0, 0, :height, :width]
+        spread = functional.interpolate(
+            guess.log_spread, scale_factor=float(REDUCTION), mode='nearest'
+        )
         # The spread is that of a Laplace distribution; its standard deviation is sqrt(2) greater.
         share = 2**0.5 * torch.exp(spread[0, 0, :height, :width])
         return depth_m, depth_m * share

@@ -48,13 +48,13 @@ class Settings:
     """Of the network."""
     steps: int = 4000
     """Steps of the optimiser."""
-    batch: int = 16
+    batch: int = 32
     """Samples of a step, on all devices together."""
-    height: int = 240
-    """Rows of a sample, a multiple of 16, px: half of the pictures it will be given."""
-    width: int = 320
+    height: int = 128
+    """Rows of a sample, a multiple of 16, px: a quarter of the pictures it will be given."""
+    width: int = 160
     """Columns of a sample, a multiple of 16, px."""
-    learning_rate: float = 1.5e-3
+    learning_rate: float = 1e-3
     """At its greatest; it rises over the first 3 % of the steps and falls as a cosine."""
     seed: int = 0
     """Of weights and samples."""
@@ -185,7 +185,7 @@ def train(settings: Settings) -> Path:
         raw_network.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=0.02
     )
     smooth: Any = get_ema_multi_avg_fn
-    average = AveragedModel(raw_network, multi_avg_fn=smooth(0.998), use_buffers=True)
+    average = AveragedModel(raw_network, multi_avg_fn=smooth(0.995), use_buffers=True)
     path = settings.run / CHECKPOINT
     start, watched = 0, 0.0
     if path.exists():

@@ -60,8 +60,8 @@ def test_padding_does_not_move_the_principal_point():
     network.network = torch.nn.Module()
     network.network.forward = remember
     network(picture(50, 71), intrinsics)
-    # Halved pixels: centre 30 lies at 30.5 from the edge, which is 15.25, so 14.75.
-    assert seen[0].tolist() == [[30.0, 30.0, 14.75, 9.75]]
+    # Quarter pixels: centre 30 lies at 30.5 from the edge, which is 7.625, so 7.125.
+    assert seen[0].tolist() == [[15.0, 15.0, 7.125, 4.625]]
 
 
 def test_enlarged_is_smooth_on_surfaces_and_sharp_at_edges():

@@ -9,7 +9,7 @@ pytest.importorskip('lightning_fabric', reason="training needs Fabric: pip insta
 from training.examples import Shards
 from training.monocular import Guess
 from training.real import relative_errors
-from training.train_monocular import Settings, gradient_error, losses, normalised, train
+from training.train_monocular import Settings, gradient_error, losses, train
 from training.views import Appearance, Views
 
 
@@ -50,14 +50,6 @@ def test_unknown_truth_does_not_count():
     parts = losses(guess, truth_m)
     assert float(parts['metric']) == pytest.approx(0, abs=1e-5)
     assert float(parts['edges']) == pytest.approx(0, abs=1e-4)
-
-
-def test_normalised_by_hand():
-    values = torch.tensor([1.0, 2.0, 3.0, 7.0, 99.0]).reshape(1, 1, 1, 5)
-    known = torch.tensor([True, True, True, True, False]).reshape(1, 1, 1, 5)
-    # The lower median is 2, mean deviation (1 + 0 + 1 + 5) / 4.
-    found = normalised(values, known)[0, 0, 0, :4]
-    torch.testing.assert_close(found, (values[0, 0, 0, :4] - 2) / 1.75)
 
 
 def test_gradient_error_by_hand():
