@@ -22,7 +22,7 @@ OPTIONAL = {
     'yaml': ('config', 'cli'),
     'rich': ('cli',),
     'tyro': ('cli',),
-    'rosbags': ('hosts.bag', 'hosts.zenoh', 'cli'),
+    'rosbags': ('hosts.bag', 'hosts.chunks', 'hosts.zenoh', 'cli'),
     'zenoh': ('hosts.zenoh',),
     'torch': ('inference',),
     'onnxruntime': ('inference',),

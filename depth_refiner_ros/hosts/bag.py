@@ -48,6 +48,9 @@ from ..messages import (
     transforms_message,
 )
 from ..stage import DEADLINE_S, SLOP_S, Pipeline, Synchronizer, Topic
+from .chunks import bound_chunks
+
+bound_chunks()
 
 STORE = get_typestore(Stores.ROS2_JAZZY)
 
