@@ -168,6 +168,8 @@ BODY_SHARE, WALL_SHARE, TABLE_SHARE, SECOND_HAND_SHARE = 0.4, 0.55, 0.35, 0.25
 HELD_SHARE, OCCLUDER_SHARE = 0.5, 0.08
 BOXES, RODS = 3, 3
 """Things of each form around a hand, at most."""
+LEAST_SEEN = 0.4
+"""Share of a hand that is seen, or nothing is around it."""
 
 
 def sample_surroundings(
@@ -185,13 +187,24 @@ def sample_surroundings(
     body_ends, body_radii = _body(draw, hands)
     rod_ends, rod_radii, boxes, turns, halves = _clutter(draw, hands)
     other_ends, other_radii = _second_hand(draw, hands, intrinsics)
-    return Surroundings(
+    around = Surroundings(
         torch.cat([held_ends, body_ends, rod_ends, other_ends], 1),
         torch.cat([held_radii, body_radii, rod_radii, other_radii], 1),
         torch.cat([held_box, boxes], 1),
         torch.cat([held_turn, turns], 1),
         torch.cat([held_half, halves], 1),
         _planes(draw, hands),
+    )
+    # A hand that is hardly to be seen teaches nothing: nothing stands before it then.
+    region = regions_around(hands, intrinsics)
+    alone, both = (
+        (render_hands(hands, intrinsics, region, height=32, width=32, around=a).parts >= 0)
+        for a in (None, around)
+    )
+    clear = both.sum((1, 2)) > LEAST_SEEN * alone.sum((1, 2))
+    return around._replace(
+        radii_m=around.radii_m * clear[:, None, None],
+        halves_m=around.halves_m * clear[:, None, None],
     )
 
 
