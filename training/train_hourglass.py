@@ -35,7 +35,8 @@ from depth_refiner_ros.pictures import depth_scale
 from .datasets import DatasetError, open_hands, require_shippable
 from .hand_crops import CROP_PX, HandCrops, LabelledHands, SyntheticHands, unnormalized_m
 from .hourglass import StackedHourglass, heatmaps_of, joints_of
-from .train_depth import CHECKPOINT, Stop, commit, plain
+from .running import Stop, commit, plain
+from .train_depth import CHECKPOINT
 
 WITHIN_PX = 5.0
 """PCK of SimGAN's table."""
