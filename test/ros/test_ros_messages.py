@@ -8,10 +8,21 @@ import pytest
 cv_bridge = pytest.importorskip('cv_bridge')
 pytest.importorskip('sensor_msgs_py')
 
+from geometry_msgs.msg import PoseArray
+from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import Image
 from sensor_msgs_py import point_cloud2
+from visualization_msgs.msg import MarkerArray
 
-from depth_refiner_ros.data import ColorImage, DepthImage, Header, PointCloud
+from depth_refiner_ros.data import (
+    ColorImage,
+    DepthImage,
+    HandMarkers,
+    HandPoses,
+    Hands,
+    Header,
+    PointCloud,
+)
 from depth_refiner_ros.hosts.ros_node import FAMILY
 from depth_refiner_ros.messages import decode, encode
 
@@ -94,3 +105,27 @@ def test_cloud_reads_back_through_sensor_msgs_py(colored):
         np.testing.assert_array_equal(packed & 255, rgb[..., 2])
     assert message.header.stamp.sec == 1
     assert message.header.stamp.nanosec == 500_000_001
+
+
+def test_hands_read_back_through_sensor_msgs_py_and_serialize():
+    points_m = np.random.default_rng(2).uniform(0, 1, (2, 21, 3)).astype(np.float32)
+    hands = Hands(
+        HEADER,
+        points_m,
+        100 * points_m[..., :2],
+        np.full((2, 21), 0.5, np.float32),
+        np.array([0.9, 0.1], np.float32),
+        np.array([3, 8], np.int32),
+    )
+    read = point_cloud2.read_points(encode(hands, FAMILY), reshape_organized_cloud=True)
+    np.testing.assert_array_equal(read['z'], points_m[..., 2])
+    np.testing.assert_array_equal(read['joint'][1], np.arange(21))
+    assert read['hand'][:, 0].tolist() == [3, 8]
+    # rclpy checks every field of these when they are turned into octets.
+    markers = deserialize_message(
+        serialize_message(encode(HandMarkers(hands), FAMILY)), MarkerArray
+    )
+    assert len(markers.markers) == 5
+    poses = deserialize_message(serialize_message(encode(HandPoses(hands), FAMILY)), PoseArray)
+    assert len(poses.poses) == 2
+    assert encode(Hands.none(HEADER), FAMILY).height == 0
