@@ -117,7 +117,7 @@ def test_hands_read_back_through_sensor_msgs_py_and_serialize():
         np.array([0.9, 0.1], np.float32),
         np.array([3, 8], np.int32),
     )
-    read = point_cloud2.read_points(encode(hands, FAMILY), reshape_organized_cloud=True)
+    read = point_cloud2.read_points(encode(hands, FAMILY)).reshape(2, 21)
     np.testing.assert_array_equal(read['z'], points_m[..., 2])
     np.testing.assert_array_equal(read['joint'][1], np.arange(21))
     assert read['hand'][:, 0].tolist() == [3, 8]
