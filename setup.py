@@ -58,7 +58,8 @@ setup(
         'ros-free': ros_free,
         'zenoh': ['eclipse-zenoh>=1.6.1', 'xxhash>=3'],
         'openvino': ['openvino>=2024.4'],
-        'tensorrt': ['tensorrt>=10', 'cuda-python>=12.4'],
+        # onnx builds engines; running those that are built needs the other two only.
+        'tensorrt': ['tensorrt>=10', 'cuda-python>=12.9', 'onnx>=1.16'],
         'evaluate': evaluate,
         'cluster': ['ray>=2.9'],
         # evo is GPL-3.0: it is run as a process of its own, never imported.

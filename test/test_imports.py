@@ -27,6 +27,8 @@ OPTIONAL = {
     'torch': ('inference',),
     'onnxruntime': ('inference',),
     'tensorrt': ('inference',),
+    'cuda': ('inference',),
+    'onnx': ('inference',),
     'openvino': ('inference',),
     'pyrealsense2': ('cli', 'evaluation.peers', 'hosts.realsense'),
     'rerun': ('hosts.view',),

@@ -28,6 +28,8 @@ from ..diagnosis import Finding, Severity, Stream, diagnose
 from ..discovery import CAMERA_INFO, camera_topics, image_topic, info_topic
 from ..geometry import TransformTree
 from ..hosts import bag as bags
+from ..inference import compiling
+from ..inference.engine_cache import EngineCache
 from ..messages import COMPRESSED_IMAGE, IMAGE, transforms
 from .flags import HostFlags, given
 from .info import EVERY_PORT, output_console, recorded_ports
@@ -264,6 +266,7 @@ def environment() -> Iterator[Finding]:
                 f'not installed; it {purpose}',
                 f"pip install 'depth_refiner_ros[{extra}]' if you need that",
             )
+    yield from _check_compiled()
     yield from _check_ros()
     usable = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
     yield Finding(
@@ -279,6 +282,33 @@ def environment() -> Iterator[Finding]:
         if free_gb < _DISK_LOW_GB
         else '',
     )
+
+
+def _check_compiled() -> Iterator[Finding]:
+    """Say what TensorRT lacks, and which models are compiled."""
+    if not _importable('tensorrt'):
+        return
+    if missing := compiling.lacking():
+        yield Finding(
+            'warning',
+            'gpu',
+            'TensorRT',
+            'it is installed, but cannot compile models',
+            f'this machine lacks {"; ".join(missing)}',
+        )
+    cache = EngineCache()
+    engines = [entry for entry in cache.entries() if entry.facts.get('kind') == 'engine']
+    if engines:
+        names = sorted({f'{e.facts["model"]} ({e.facts["precision"]})' for e in engines})
+        yield Finding('ok', 'engines', 'compiled models', f'{", ".join(names)} in {cache.folder}')
+    elif not missing:
+        yield Finding(
+            'note',
+            'engines',
+            'compiled models',
+            'there are none: models run on other back ends',
+            'depth-refiner compile depth_small',
+        )
 
 
 def _check_opencv() -> Iterator[Finding]:

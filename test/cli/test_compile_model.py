@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import threading
 
 import numpy as np
@@ -93,6 +94,21 @@ def test_the_cache_is_listed_and_cleared(fake, convolving, capsys):  # noqa: F81
     assert main(['cache', 'clear']) == 0
     assert capsys.readouterr().out.startswith('2 removed from ')
     assert EngineCache().entries() == []
+
+
+def test_the_doctor_knows_what_is_compiled(fake, convolving, capsys, monkeypatch):  # noqa: F811
+    def found(check):
+        capsys.readouterr()
+        main(['doctor', '--json'])
+        findings = json.loads(capsys.readouterr().out)['findings']
+        return [f for f in findings if f['check'] == check]
+
+    assert [f['action'] for f in found('engines')] == ['depth-refiner compile depth_small']
+    main(['compile', str(convolving)])
+    assert found('engines')[0]['what'].startswith('convolving (fp16) in ')
+    monkeypatch.setattr(compiling, '_DEVICES', ())
+    (gpu,) = found('gpu')
+    assert 'NVIDIA GPU' in gpu['action']
 
 
 def test_help_teaches(capsys):
