@@ -203,10 +203,14 @@ def run_host(node: host.Node, sending: subprocess.Popen, parameters: dict, slow:
         runner = live.runner
         received = runner._received['depth']
         print(f'transport: publish to callback {ms(transport_s)}')
+        pairing = runner._synchronizer
+        unpaired = pairing.unmatched + pairing.late + pairing.duplicated
+        counted = len(latency_s) + runner.dropped + runner.failed + unpaired
         print(
-            f'host:     {received} received, {len(latency_s)} finished, '
-            f'{runner.dropped} overtaken, {live._inbox.overrun} overrun, {runner.failed} failed, '
-            f'{received - len(latency_s) - runner.dropped} in work or unpaired'
+            f'host:     {len(transport_s)} arrived, {len(transport_s) - received} overrun, '
+            f'{received} taken: {len(latency_s)} finished, {runner.dropped} overtaken, '
+            f'{runner.failed} failed, {unpaired} without camera_info; '
+            f'{received - counted} not accounted for'
         )
         print(f'latency:  arrival to result {ms(latency_s)}')
     watcher.report()
