@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INPUTS := setup.py package.xml
+MODELS := depth_refiner_ros/models
 
-.PHONY: venv demo test lint bench docs weights clean
+.PHONY: venv demo test lint bench docs rooms hands weights weights-depth weights-hands weights-mono clean
 
 venv: $(VENV)/installed
 
@@ -27,10 +28,27 @@ docs: $(VENV)/installed
 	$(BIN)/python -m depth_refiner_ros.reference
 
 # Hours on a CPU of two cores, minutes on a GPU; each step goes on where it was stopped.
-weights: $(VENV)/installed-train
+weights: weights-depth weights-hands weights-mono
+
+rooms: $(VENV)/installed-train
 	$(BIN)/python -m training.examples data/rooms --frames 4000
+
+hands: rooms
+	$(BIN)/python -m training.hand_examples data/hands --rooms data/rooms --windows 48000 --frames 14000
+
+weights-depth: rooms
 	$(BIN)/python -m training.train_depth data/rooms runs/depth_small --steps 6000
-	$(BIN)/python -m training.export runs/depth_small/checkpoint.pt depth_refiner_ros/models/depth_small.onnx
+	$(BIN)/python -m training.export runs/depth_small/checkpoint.pt $(MODELS)/depth_small.onnx
+
+weights-hands: hands
+	$(BIN)/python -m training.train_hands data/hands runs/hand_joints --network joints --steps 5500
+	$(BIN)/python -m training.train_hands data/hands runs/hand_detector --network detector --steps 2500 --batch 32
+	$(BIN)/python -m training.export_hands runs/hand_joints/checkpoint.pt $(MODELS)/hand_joints.onnx --data data/hands
+	$(BIN)/python -m training.export_hands runs/hand_detector/checkpoint.pt $(MODELS)/hand_detector.onnx --data data/hands
+
+weights-mono: rooms
+	$(BIN)/python -m training.train_monocular data/rooms runs/mono_base --steps 3000
+	$(BIN)/python -m training.export_monocular runs/mono_base/checkpoint.pt $(MODELS)/mono_base.onnx
 
 clean:
 	rm -rf $(VENV) build *.egg-info demo
