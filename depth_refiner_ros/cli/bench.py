@@ -292,13 +292,29 @@ def _stages(report: dict[str, Any]) -> Table:
 
 def _print_back_ends(console: Console, found: dict[str, Any]) -> None:
     table = _table(
-        ('back end', 'median ms', 'p99 ms', 'min ms', 'times bare', 'times librealsense')
+        (
+            'back end',
+            'median ms',
+            'p99 ms',
+            'min ms',
+            'times bare',
+            'times librealsense',
+            'CPU ms',
+            'bare',
+            'librealsense',
+        )
     )
     for name, spent in found.items():
         if spent['reason'] is None:
             times_ms = [f'{spent[key]:.1f}' for key in ('median_ms', 'p99_ms', 'min_ms')]
             ratios = [times and times['median'] for times in spent['times'].values()]
-            table.add_row(name, *times_ms, *('-' if r is None else f'{r:.2f}' for r in ratios))
+            cpu_ms = [spent['cpu_ms'].get(key) for key in ('loaded', 'bare', 'librealsense')]
+            table.add_row(
+                name,
+                *times_ms,
+                *('-' if r is None else f'{r:.2f}' for r in ratios),
+                *map(_cell, cpu_ms),
+            )
     if table.row_count:
         console.print(table)
     for name, spent in found.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+import time
 from typing import Any
 
 import numpy as np
@@ -48,8 +49,9 @@ def back_ends(
 
     Returns:
         By name: milliseconds (`median_ms`, `p99_ms`, `min_ms`), how it agrees with ONNX Runtime,
-        and how many times as long as `bare` and as `librealsense` it takes, None where there is
-        no such thing; or, where the back end is missing or refused, the `reason` alone.
+        how many `times` as long as `bare` and as `librealsense` it takes, None where there is no
+        such thing, and `cpu_ms`, the processor time of all threads for each, which other programs
+        hardly change; or, where the back end is missing or refused, the `reason` alone.
 
     Raises:
         ModelError: If the model is missing or damaged.
@@ -89,6 +91,9 @@ def _timed(
         contenders['librealsense'] = lambda at: chain(
             clip.values[at]['depth'], clip.values[at]['camera']
         )
+    cpu_s: dict[str, list[float]] = {key: [] for key in contenders}
+    for key, contender in contenders.items():
+        contenders[key] = _counting(contender, cpu_s[key])
     feed = [swept_index(number, len(inputs)) for number in range(_WARM_UP_ROUNDS + rounds)]
     warm_up, measured = feed[:_WARM_UP_ROUNDS], feed[_WARM_UP_ROUNDS:]
     shortest_s = {key: fastest_s(contender, warm_up) for key, contender in contenders.items()}
@@ -100,11 +105,21 @@ def _timed(
     total_s = {key: [s[key] / counts[key] for s in spent] for key in timed}
     return {
         **spread_ms(total_s['loaded']),
+        'cpu_ms': {key: 1e3 * float(np.median(seconds)) for key, seconds in cpu_s.items()},
         'times': {
             key: ratio(total_s['loaded'], total_s[key]) if key in total_s else None
             for key in ('bare', 'librealsense')
         },
     }
+
+
+def _counting(contender: Callable[[int], object], cpu_s: list[float]) -> Callable[[int], None]:
+    def counted(at: int) -> None:
+        started_s = time.process_time()
+        contender(at)
+        cpu_s.append(time.process_time() - started_s)
+
+    return counted
 
 
 def _inputs(values: Frame) -> dict[str, Any]:

@@ -43,6 +43,8 @@ def test_auto_is_all_of_them_and_a_refusal_is_a_reason(loaded, clip):
     assert found['tensorrt-fp16'] == {'reason': 'it was not compiled'}
     assert found['openvino']['agreement'] == 'depth_small runs on openvino'
     assert found['openvino']['times'] == {'bare': None, 'librealsense': None}
+    assert set(found['openvino']['cpu_ms']) == {'loaded'}
+    assert set(found['onnxruntime']['cpu_ms']) == {'loaded', 'bare'}
     assert set(found['onnxruntime']['times']['bare']) == {'median', 'q25', 'q75', 'of_minima'}
 
 

@@ -6,7 +6,9 @@ onnxruntime = pytest.importorskip('onnxruntime', reason='runs the models of thes
 
 from onnx import TensorProto, helper, numpy_helper
 
-from depth_refiner_ros.inference import typed_graph
+from depth_refiner_ros.inference import check_parity, typed_graph
+from depth_refiner_ros.inference.model import model_path
+from depth_refiner_ros.inference.parity import reference_frames
 
 from .conftest import convolving_model
 
@@ -103,6 +105,18 @@ def test_half_precision_errs_by_its_digits_and_not_more():
     want = run(model, **image(3.0))
     off = np.abs(got['estimate_m'] - want['estimate_m']) / want['estimate_m']
     assert 0 < off.max() < 2**-11  # a correction of some per cent, to eleven bits
+
+
+def test_the_shipped_model_passes_the_gate_in_half_precision():
+    path = model_path('depth_small')
+    half = typed_graph.half_convolutions(typed_graph.for_tensorrt(onnx.load(str(path))))
+
+    def model(**inputs):
+        return run(half, **inputs)
+
+    report = check_parity(model, reference_frames(path), ('depth_m', 'color'))
+    assert report.agrees, report.text
+    assert 0 < report.p99_mm < 1
 
 
 def test_a_model_without_convolutions_has_nothing_to_lower():
