@@ -27,48 +27,24 @@ _VALUE_INPUTS = {'Resize': 1}
 
 
 def for_tensorrt(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a model that computes the same without what TensorRT does not take.
+    """Return a model that computes the same and casts images of bytes before all else.
 
-    It takes 8-bit images only to cast them at once, and clips no integers (onnx-tensorrt,
-    docs/operators.md).
+    TensorRT takes bytes only as a network's input, and only to cast them (NvInferRuntimeBase.h,
+    DataType::kUINT8).
     """
     model = _copied(model)
-    kinds = _element_types(model)
-    graph = model.graph
     nodes: list[onnx.NodeProto] = []
     renamed: dict[str, str] = {}
-    for value in graph.input:
+    for value in model.graph.input:
         if value.type.tensor_type.elem_type == TensorProto.UINT8:
             renamed[value.name] = f'{value.name}/float'
             nodes.append(_cast(value.name, renamed[value.name], TensorProto.FLOAT))
-    for node in graph.node:
-        _rename_inputs(node, renamed)
-        if node.op_type == 'Clip' and kinds.get(node.input[0]) in _INTEGERS:
-            nodes += _clip_of_integers(node)
-        else:
-            nodes.append(node)
-    _replace_nodes(graph, nodes)
+    for node in model.graph.node:
+        for at, name in enumerate(node.input):
+            node.input[at] = renamed.get(name, name)
+        nodes.append(node)
+    _replace_nodes(model.graph, nodes)
     return model
-
-
-_INTEGERS = (TensorProto.INT32, TensorProto.INT64)
-
-
-def _clip_of_integers(node: onnx.NodeProto) -> list[onnx.NodeProto]:
-    bounds = [
-        (operator, bound)
-        for operator, bound in zip(('Max', 'Min'), node.input[1:], strict=False)
-        if bound
-    ]
-    if not bounds:
-        return [helper.make_node('Identity', node.input[:1], node.output)]
-    value, made = node.input[0], []
-    for number, (operator, bound) in enumerate(bounds, 1):
-        last = number == len(bounds)
-        output = node.output[0] if last else f'{node.output[0]}/{operator}'
-        made.append(helper.make_node(operator, [value, bound], [output]))
-        value = output
-    return made
 
 
 def convolutions(model: onnx.ModelProto) -> list[onnx.NodeProto]:
@@ -210,11 +186,6 @@ def _half(weight: onnx.TensorProto, name: str) -> onnx.TensorProto:
     return numpy_helper.from_array(numpy_helper.to_array(weight).astype(np.float16), name)
 
 
-def _rename_inputs(node: onnx.NodeProto, renamed: Mapping[str, str]) -> None:
-    for at, name in enumerate(node.input):
-        node.input[at] = renamed.get(name, name)
-
-
 def _replace_nodes(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
     copies = [_copied(node) for node in nodes]
     del graph.node[:]
@@ -231,9 +202,3 @@ def _copied(message: Any) -> Any:
     copy = type(message)()
     copy.CopyFrom(message)
     return copy
-
-
-def _element_types(model: onnx.ModelProto) -> dict[str, int]:
-    inferred = onnx.shape_inference.infer_shapes(model).graph
-    values = (*inferred.value_info, *inferred.input, *inferred.output)
-    return {value.name: value.type.tensor_type.elem_type for value in values}

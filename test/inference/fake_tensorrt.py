@@ -7,7 +7,7 @@ easy to get wrong (names and signatures: TensorRT on GitHub, python/src; cuda-py
 - work on a stream is done when the stream is synchronised, not before;
 - copies must stay within what was allocated, and say the right direction;
 - callbacks of objects whose base was not initialised fail;
-- bytes are only taken by a Cast, integers are not clipped, and float32 and float16 do not mix;
+- bytes are only taken by a Cast, and float32 and float16 do not mix;
 - a profile takes its own shapes only, and forgets addresses when it is chosen.
 """
 
@@ -405,7 +405,5 @@ def complaints(model):
     for node in model.graph.node:
         if node.op_type != 'Cast' and bytes_in & set(node.input):
             yield node, 'UINT8 is only supported as network input'
-        if node.op_type == 'Clip' and kinds[node.input[0]] == onnx.TensorProto.INT64:
-            yield node, 'unsupported type INT64'
         if len(floats & {kinds.get(name) for name in node.input}) > 1:
             yield node, 'types mixed in a strongly typed network'

@@ -54,31 +54,6 @@ def test_images_of_bytes_are_cast_at_once_and_nothing_changes():
         np.testing.assert_array_equal(run(ready, **image())[name], want)
 
 
-@pytest.mark.parametrize(
-    ('bounds', 'want'),
-    [
-        (['low', 'high'], [-1, 0, 2, 2]),
-        (['low'], [-1, 0, 5, 9]),
-        (['', 'high'], [-7, 0, 2, 2]),
-        ([], [-7, 0, 5, 9]),
-    ],
-)
-def test_integers_are_clipped_by_other_means(bounds, want):
-    clip = helper.make_node('Clip', ['x', *bounds], ['y'])
-    constants = {'low': np.array(-1, np.int64), 'high': np.array(2, np.int64)}
-    inputs = (('x', TensorProto.INT64, [4]),)
-    model = small([clip], [('y', TensorProto.INT64)], constants, inputs)
-    ready = typed_graph.for_tensorrt(model)
-    assert 'Clip' not in {node.op_type for node in ready.graph.node}
-    assert run(ready, x=np.array([-7, 0, 5, 9]))['y'].tolist() == want
-
-
-def test_floats_are_still_clipped():
-    clip = helper.make_node('Clip', ['x', 'low'], ['y'])
-    model = small([clip], [('y', TensorProto.FLOAT)], {'low': np.array(0, np.float32)})
-    assert [n.op_type for n in typed_graph.for_tensorrt(model).graph.node] == ['Clip']
-
-
 def test_convolutions_and_what_lies_between_compute_in_half_precision():
     half = typed_graph.half_convolutions(typed_graph.for_tensorrt(convolving_model()))
     onnx.checker.check_model(half, full_check=True)
