@@ -65,7 +65,7 @@ setup(
         # evo is GPL-3.0: it is run as a process of its own, never imported.
         'downstream': ['evo>=1.30', 'open3d-cpu>=0.18'],
         'realsense': ['pyrealsense2>=2.54'],
-        'view': ['rerun-sdk>=0.24'],
+        'view': ['rerun-sdk>=0.26'],
         'train': [
             'h5py>=3',
             'lightning-fabric>=2.4',

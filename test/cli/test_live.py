@@ -273,6 +273,11 @@ def test_a_realsense_without_its_sdk_is_one_sentence(host, refuse, monkeypatch):
     assert "pip install 'depth_refiner_ros[realsense]'" in refuse('live', '--source', 'realsense')
 
 
+def test_a_view_without_its_viewer_is_one_sentence(host, refuse, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'rerun', None)
+    assert "pip install 'depth_refiner_ros[view]'" in refuse('live', '--view')
+
+
 @pytest.mark.parametrize('command', ['live', 'play', 'record'])
 def test_help_says_that_it_is_experimental(command, capsys):
     with pytest.raises(SystemExit):
