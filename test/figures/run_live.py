@@ -162,6 +162,8 @@ class Watcher(threading.Thread):
             f'growth {growth_mb:+.1f} MB, highest {max(rss_mb):.1f}; '
             f'file handles {handles[0]} -> {handles[-1]}, highest {max(handles)}'
         )
+        by_minute = ' '.join(f'{mb:.0f}' for mb in self.rss_mb[::60])
+        print(f'          by minute {by_minute} MB')
         everything, idle = (b - a for a, b in zip(self._ticks, self._all_ticks(), strict=True))
         own = (time.process_time() - self._own_s) / (time.monotonic() - self._began_s)
         print(
