@@ -39,7 +39,7 @@ def test_what_the_rendered_hand_covers_is_kept():
     assert depth.shape == (CROP_PX, CROP_PX)
     assert np.unique(depth).tolist() == pytest.approx([-1.4, 0])
     # 15 of 294 columns, 20 of 293.5 rows, less a hole: (15 * 20 - 1) / (294 * 293.5).
-    assert (depth != 0).mean() == pytest.approx(299 / (294.0 * 293.5), rel=0.05)
+    assert (depth != 0).mean() == pytest.approx(299 / (294.0 * 293.5), rel=0.1)
     assert joints_px[2].tolist() == pytest.approx([111.5, 111.5])
     # 0.03 m of 0.3 m of 224 px.
     assert joints_px[0].tolist() == pytest.approx([111.5 + 22.4, 111.5])
@@ -47,14 +47,14 @@ def test_what_the_rendered_hand_covers_is_kept():
 
 def test_without_a_rendered_hand_what_is_near_is_kept():
     depth, _ = crop(sample(rendered=False))
-    assert (depth != 0).mean() == pytest.approx(399 / (294.0 * 293.5), rel=0.05)
+    assert (depth != 0).mean() == pytest.approx(399 / (294.0 * 293.5), rel=0.1)
 
 
 def test_the_pixel_of_a_joint_goes_where_the_joint_goes():
     frame = sample(rendered=False)
     frame.depth_m[:] = np.nan
     column, row = frame.joints_px[0].round().astype(int)
-    frame.depth_m[row, column] = 0.6
+    frame.depth_m[row - 1 : row + 2, column - 1 : column + 2] = 0.6
     depth, joints_px = crop(frame)
     rows, columns = np.nonzero(depth)
     assert abs(columns.mean() - joints_px[0, 0]) <= 1

@@ -66,15 +66,15 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path):
         train(replace(TINY, run=tmp_path / 'parts', features=32))
 
 
-def test_research_data_needs_a_word(tmp_path, monkeypatch):
+def test_research_data_needs_a_word(tmp_path):
     scipy_io = pytest.importorskip('scipy.io', reason='NYU labels need scipy: pip install scipy')
     import cv2
 
-    uvd = np.full((3, 2, 36, 3), 700.0)
+    uvd = np.full((3, 2, 36, 3), 520.0)
     uvd[..., :2] = np.random.default_rng(0).uniform(200, 300, (3, 2, 36, 2))
     scipy_io.savemat(tmp_path / 'joint_data.mat', {'joint_uvd': uvd})
     for number in (1, 2):
-        image = np.full((480, 640, 3), 2, np.uint8)
+        image = np.full((480, 640, 3), 2, np.uint8)  # 2 * 256 + 2 mm
         assert cv2.imwrite(str(tmp_path / f'depth_1_{number:07d}.png'), image)
     with pytest.raises(SystemExit, match='Weights trained on it may not be shipped'):
         sources(replace(TINY, data=tmp_path), 2)
