@@ -51,6 +51,9 @@ BACK_ENDS = {
     'openvino-bf16': BackEnd(
         'openvino', 'openvino>=2024.4', ('open_vino', 'OpenVinoModel'), {'precision': 'bf16'}
     ),
+    'openvino-mixed': BackEnd(
+        'openvino', 'openvino>=2024.4', ('open_vino', 'OpenVinoModel'), {'precision': 'mixed'}
+    ),
     'openvino': BackEnd(
         'openvino', 'openvino>=2024.4', ('open_vino', 'OpenVinoModel'), {'precision': 'f32'}
     ),
