@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .engine_cache import EngineCache
+from .engine_cache import EngineCache, Facts
 from .model import Model, ModelError
 from .onnx_file import OnnxFile
 from .parity import Frame, check_parity, reference_frames, resized
@@ -43,6 +43,10 @@ _NEEDED = {
 
 class CancelledError(ModelError):
     """A compilation was cancelled."""
+
+
+class DisagreementError(ModelError):
+    """What was compiled does not compute what ONNX Runtime does."""
 
 
 class Progress:
@@ -212,6 +216,12 @@ def compile_model(
         wanted |= set(found[1])  # so that what served before is served on
     progress.stop_if_cancelled()
     profiles = sorted(wanted)
+    facts = {**facts, 'sizes': profiles}
+    refusal_facts = {**facts, 'kind': 'refusal'}
+    if refusal := cache.get(refusal_facts):  # or every start would build it in vain
+        raise DisagreementError(
+            f'{refusal.decode()} (found before; `depth-refiner cache clear` forgets it)'
+        )
     timing_facts = {'kind': 'timing', **tensor_rt.device_facts()}
     engine, timing = tensor_rt_build.build_engine(
         typed_onnx(file, precision, calibration),
@@ -219,14 +229,24 @@ def compile_model(
         cache.get(timing_facts) or b'',
         progress,
     )
+    _keep(cache, timing_facts, timing, log)
     model = tensor_rt.TensorRtModel(name, precision, engine, profiles)
-    log(f'{name}: {_agreement(model, frames)}{_in_sizes(model, file, frames, progress)}')
     try:
-        cache.put(timing_facts, timing)
-        cache.put({**facts, 'sizes': profiles}, engine)
-    except OSError as error:
-        log(f'{name} serves, but could not be kept for the next time: {error}')
+        found_out = _agreement(model, frames) + _in_sizes(model, file, frames, progress)
+    except DisagreementError as error:
+        _keep(cache, refusal_facts, str(error).encode(), log)
+        raise
+    log(f'{name}: {found_out}')
+    _keep(cache, facts, engine, log)
     return model
+
+
+def _keep(cache: EngineCache, facts: Facts, data: bytes, log: Log) -> None:
+    """Put into the cache what is of use without it too."""
+    try:
+        cache.put(facts, data)
+    except OSError as error:
+        log(f'the {facts["kind"]} could not be kept for the next time: {error}')
 
 
 def typed_onnx(file: OnnxFile, precision: str, calibration: bytes = b'') -> bytes:
@@ -330,7 +350,7 @@ def _agreement(model: TensorRtModel, frames: list[Frame]) -> str:
         return 'no frames to compare with lie beside it'
     report = check_parity(model, frames, model.inputs)
     if not report.agrees:
-        raise ModelError(f'it does not agree with ONNX Runtime: {report.text}')
+        raise DisagreementError(f'it does not agree with ONNX Runtime: {report.text}')
     return report.text
 
 
@@ -354,7 +374,7 @@ def _in_sizes(
         inputs = resized(frames[0], model.inputs, size)
         report = check_parity(model, [inputs | reference(**inputs)], model.inputs)
         if not report.agrees:
-            raise ModelError(
+            raise DisagreementError(
                 f'it does not agree with ONNX Runtime on {size[1]}x{size[0]}: {report.text}'
             )
     return ''

@@ -248,7 +248,33 @@ def test_a_miscompiled_engine_is_refused_with_its_figures_and_not_kept(install, 
     install(error=0.01)
     with pytest.raises(ModelError, match=r'does not agree with ONNX Runtime: median 1\d\.\d+ mm'):
         compiled(convolving)
-    assert [entry.facts['kind'] for entry in EngineCache().entries()] == []
+    kinds = sorted(entry.facts['kind'] for entry in EngineCache().entries())
+    assert kinds == ['refusal', 'timing']
+
+
+def test_what_was_refused_is_not_built_again_until_the_cache_is_cleared(install, convolving):
+    fake = install(error=0.01)
+    for words in ('median 1', r'median 1.*found before; `depth-refiner cache clear`'):
+        with pytest.raises(ModelError, match=words):
+            compiled(convolving)
+    assert len(fake.called('create_network')) == 1
+    fake.error = 0.0
+    EngineCache().clear()
+    compiled(convolving)
+
+
+def test_cancelled_while_it_is_compared_nothing_unproven_is_kept(fake, convolving, monkeypatch):
+    progress = compiling.Progress()
+    agreement = compiling._agreement
+
+    def cancel_after(*arguments):
+        progress.cancel()
+        return agreement(*arguments)
+
+    monkeypatch.setattr(compiling, '_agreement', cancel_after)
+    with pytest.raises(compiling.CancelledError):
+        compiled(convolving, progress=progress)
+    assert [entry.facts['kind'] for entry in EngineCache().entries()] == ['timing']
 
 
 def test_every_size_is_compared(fake, convolving, monkeypatch):
