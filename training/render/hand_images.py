@@ -164,7 +164,7 @@ def _flat(around: Surroundings, ray: Tensor) -> Tensor:
 
 # ----------------------------------------------------------------------------------- surroundings
 
-BODY_SHARE, WALL_SHARE, TABLE_SHARE, SECOND_HAND_SHARE = 0.4, 0.55, 0.35, 0.25
+BODY_SHARE, WALL_SHARE, TABLE_SHARE, SECOND_HAND_SHARE = 0.8, 0.55, 0.35, 0.25
 HELD_SHARE, OCCLUDER_SHARE = 0.5, 0.08
 BOXES, RODS = 3, 3
 """Things of each form around a hand, at most."""
@@ -273,7 +273,7 @@ _ELBOW = max(i for i, (_, a, b) in enumerate(SKIN) if b.frame == FOREARM_FRAME) 
 
 
 def _body(draw: Draw, hands: Hands) -> tuple[Tensor, Tensor]:
-    """The owner of the hand: upper arms, trunk, neck and head, as capsules; or nobody."""
+    """The owner of the hand: upper arms, trunk, neck and head, as capsules; or the arm alone."""
     count, device = len(hands.right), hands.joints_m.device
     elbow_m = hands.capsules_m[:, _ELBOW, 1]
     side = torch.where(hands.right, 1.0, -1.0)[:, None]
@@ -310,12 +310,13 @@ def _body(draw: Draw, hands: Hands) -> tuple[Tensor, Tensor]:
     radii_m = torch.tensor([[ra, rb] for _, ra, _, rb in capsules], device=device)
     thick = draw.uniform(0.85, 1.3, count)[:, None, None]
     radii_m = radii_m * size[..., None] * thick
-    # A body beside or before the hand would be no background.
+    # A body beside or before the hand would be no background; an arm always goes on.
     knuckle_m = hands.joints_m[:, 9, 2]
-    there = (elbow_m[:, 2] > knuckle_m - 0.05) & draw.chance(BODY_SHARE / 0.7, count)
-    nearest_m = (ends_m[..., 2] - radii_m).amin(2)
-    clear = nearest_m > torch.where(torch.arange(9, device=device) == 0, 0.1, knuckle_m[:, None])
-    return ends_m, radii_m * (there[:, None] & clear)[..., None]
+    nearest_m = (ends_m[..., 2] - radii_m).amin(2)  # (B, 9)
+    there = (nearest_m.amin(1) > knuckle_m) & draw.chance(BODY_SHARE, count)
+    shown = there[:, None].repeat(1, len(capsules))
+    shown[:, 0] = nearest_m[:, 0] > 0.1
+    return ends_m, radii_m * shown[..., None]
 
 
 def _clutter(draw: Draw, hands: Hands) -> tuple[Tensor, ...]:
@@ -348,7 +349,9 @@ def _clutter(draw: Draw, hands: Hands) -> tuple[Tensor, ...]:
     # A cable, a pen, another's finger: the first rod moves between the hand and the camera.
     before = draw.chance(OCCLUDER_SHARE, count)[:, None, None]
     share = draw.uniform(0.6, 0.85, count, 1, 1)
-    near_m = share * (center_m + draw.uniform(-0.06, 0.06, count, 2, 3))
+    reach_m = draw.uniform(0.05, 0.25, count, 1) * draw.direction(count)
+    aside_m = draw.uniform(-0.06, 0.06, count, 1, 3)
+    near_m = share * (center_m + aside_m + torch.stack([-reach_m, reach_m], 1))
     ends_m[:, 0] = torch.where(before, near_m, ends_m[:, 0])
     thin_m = draw.uniform(0.003, 0.012, count, 1).expand(-1, 2)
     radii_m[:, 0] = torch.where(before[..., 0], thin_m, radii_m[:, 0])
