@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import bz2
 from collections.abc import Callable
-from io import BytesIO
 from typing import Any
 
 import lz4.frame
@@ -18,30 +17,47 @@ from rosbags.rosbag2 import storage_mcap
 LARGEST_BYTES = 1 << 30
 """No chunk may be larger, whatever it declares: recorders write about a megabyte."""
 
-_PIECE_BYTES = 1 << 20
+_PIECE_BYTES = 8 << 20
 
 
-def unpacked(opened: Callable[[Any], Any], packed: bytes, declared: int = LARGEST_BYTES) -> bytes:
+def unpacked(
+    decompressor: Callable[[], Any], packed: bytes, declared: int = LARGEST_BYTES
+) -> bytes:
     """Unpack as much as was declared, and no more.
 
+    Args:
+        decompressor: Makes one of bz2, lz4.frame or zstd, which unpack alike.
+        packed: One or more frames.
+        declared: Bytes they should unpack to.
+
     Raises:
-        ValueError: If there is more.
+        ValueError: If there is more, or the data end early.
     """
     limit = min(declared, LARGEST_BYTES)
-    pieces = bytearray()
-    with opened(BytesIO(packed)) as file:
-        while piece := file.read(_PIECE_BYTES):
-            pieces += piece
-            if len(pieces) > limit:
+    pieces: list[bytes] = []
+    size, left = 0, packed
+    while left:
+        unpack = decompressor()
+        while not unpack.eof:
+            piece = unpack.decompress(left, max_length=min(limit - size + 1, _PIECE_BYTES))
+            left = b''
+            pieces.append(piece)
+            size += len(piece)
+            if size > limit:
                 raise ValueError(f'a chunk of {len(packed)} bytes unpacks to more than {limit}')
-    return bytes(pieces)
+            if not piece and not unpack.eof:
+                raise ValueError(f'a chunk of {len(packed)} bytes ends early')
+        left = unpack.unused_data
+    return pieces[0] if len(pieces) == 1 else b''.join(pieces)
 
 
 def bound_chunks() -> None:
     """Make rosbags unpack within bounds."""
-    # The zstd that rosbags itself found; it depends on the versions of both and of Python.
-    zstd: Any = getattr(storage_mcap, 'zstd', None) or vars(storage_mcap)['zstandard']
-    storage_mcap.DECOMPRESSORS['lz4'] = lambda data, size: unpacked(lz4.frame.open, data, size)
-    storage_mcap.DECOMPRESSORS['zstd'] = lambda data, size: unpacked(zstd.open, data, size)
-    rosbag1.decompressors['lz4'] = lambda data: unpacked(lz4.frame.open, data)
-    rosbag1.decompressors['bz2'] = lambda data: unpacked(bz2.open, data)
+    lz4_frame = lz4.frame.LZ4FrameDecompressor
+    storage_mcap.DECOMPRESSORS['lz4'] = lambda data, size: unpacked(lz4_frame, data, size)
+    # Older versions of rosbags have another zstd, which cannot be bounded this way.
+    if module := vars(storage_mcap).get('zstd'):
+        zstd = module.ZstdDecompressor
+        storage_mcap.DECOMPRESSORS['zstd'] = lambda data, size: unpacked(zstd, data, size)
+    rosbag1.decompressors['lz4'] = lambda data: unpacked(lz4_frame, data)
+    rosbag1.decompressors['bz2'] = lambda data: unpacked(bz2.BZ2Decompressor, data)
