@@ -139,6 +139,9 @@ def test_provenance_values_are_what_robots_mask_by():
         ('MEASURED', 1),
         ('REFINED', 2),
         ('INPAINTED', 3),
+        ('ESTIMATED', 4),
+        ('ALIGNED', 5),
+        ('RELATIVE', 6),
     ]
 
 

@@ -1,14 +1,216 @@
-"""What every training run does alike: stopping, going on, and saying what made it."""
+"""What every training run does alike: going on where it was stopped, and saying what made it."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import asdict, dataclass
 import math
 from pathlib import Path
 import signal
 import subprocess
+import time
 from types import FrameType
-from typing import Any
+from typing import Any, ClassVar, Protocol, TypeVar
+
+from lightning_fabric import Fabric
+import numpy as np
+import numpy.typing as npt
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.tensorboard import SummaryWriter
+
+CHECKPOINT = 'checkpoint.pt'
+TOLD_EVERY = 20
+"""Steps between losses in TensorBoard."""
+
+Batch = TypeVar('Batch')
+
+
+class Stateful(Protocol):
+    """What a checkpoint keeps: networks, optimisers, buffers."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what is kept."""
+
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> Any:
+        """Take what was kept."""
+
+
+@dataclass(kw_only=True)
+class RunSettings:
+    """How long, how often and where a run computes."""
+
+    seed: int = 0
+    """Of weights and samples."""
+    steps: int = 10_000
+    """Steps of the optimiser."""
+    batch: int = 8
+    """Samples of a step, on all devices together."""
+    validate_every: int = 500
+    """Steps between validations."""
+    save_every_s: float = 300.0
+    """Seconds between checkpoints."""
+    minutes: float = 0.0
+    """Stop after so long, as if by Ctrl-C; 0 does not."""
+    workers: int = 0
+    """Processes that load samples; 0 loads them in this one."""
+    devices: int = 1
+    """GPUs, or processes on the CPU, on this machine."""
+    nodes: int = 1
+    """Machines, under torchrun."""
+    accelerator: str = 'auto'
+    """cuda, cpu or auto."""
+
+    MAY_DIFFER: ClassVar[frozenset[str]] = frozenset({
+        'run', 'data', 'minutes', 'workers', 'devices', 'nodes', 'accelerator', 'validate_every',
+        'save_every_s',
+    })  # fmt: skip
+    """Settings that change nothing of what is learned."""
+
+    def fabric(self, precision: Any = '32-true') -> Fabric:
+        """Return the devices of the run, its processes started."""
+        fabric = Fabric(
+            accelerator=self.accelerator,
+            devices=self.devices,
+            num_nodes=self.nodes,
+            strategy='ddp' if self.devices * self.nodes > 1 else 'auto',
+            precision=precision,
+        )
+        fabric.launch()
+        torch.manual_seed(self.seed)
+        return fabric
+
+
+class Run:
+    """A run in a folder: goes on where it was stopped, saves on Ctrl-C, writes TensorBoard.
+
+    Args:
+        fabric: Its devices.
+        folder: For its checkpoint and TensorBoard.
+        settings: Refused if they would make another run of the one that is found in the folder.
+        parts: What a checkpoint keeps, by name; given as they start, they leave as they were.
+
+    Attributes:
+        start: Steps already done.
+        path: Of the checkpoint.
+
+    Raises:
+        SystemExit: If the folder holds a run with other settings.
+    """
+
+    def __init__(
+        self, fabric: Fabric, folder: Path, settings: RunSettings, **parts: Stateful
+    ) -> None:
+        self.path = folder / CHECKPOINT
+        self.start = 0
+        self._fabric, self._settings, self._parts = fabric, settings, parts
+        self._spent_s = 0.0
+        if self.path.exists():
+            state = torch.load(self.path, map_location='cpu', weights_only=True)
+            now = plain(asdict(settings))
+            check_same(state['settings'], now, self.path, settings.MAY_DIFFER)
+            for name, part in parts.items():
+                part.load_state_dict(state[name])
+            self.start, self._spent_s = state['step'], state['seconds']
+            fabric.print(f'{self.path}: going on at step {self.start}.')
+        self._writer = (
+            SummaryWriter(str(folder), purge_step=self.start) if fabric.is_global_zero else None
+        )
+        self._stop = Stop()
+        self._began_s = self._saved_s = time.monotonic()
+        self._progress = Progress(
+            TextColumn('Training'), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+            TextColumn('{task.fields[told]}'), disable=not fabric.is_global_zero,
+        )  # fmt: skip
+        self._task = self._progress.add_task(
+            '', total=settings.steps, completed=self.start, told=''
+        )
+
+    def loader(self, samples: Dataset[Batch]) -> DataLoader[Batch]:
+        """Return batches of the samples that this process takes in the steps that are left."""
+        fabric, settings = self._fabric, self._settings
+        mine = sample_numbers(
+            range(self.start, settings.steps),
+            settings.batch,
+            process=fabric.global_rank,
+            processes=fabric.world_size,
+        )
+        batches: DataLoader[Batch] = DataLoader(
+            Subset(samples, mine),
+            settings.batch // fabric.world_size,
+            num_workers=settings.workers,
+        )
+        # Fabric's sampler would deal the samples a second time.
+        loader: Any = fabric.setup_dataloaders(batches, use_distributed_sampler=False)
+        return loader  # type: ignore[no-any-return]
+
+    def steps(self, loader: DataLoader[Batch]) -> Iterator[tuple[int, Batch]]:
+        """Yield the numbers of steps, from 1, and their batches, until the end or Ctrl-C.
+
+        What chance decides in a step is the same whether the run was stopped before it or not.
+        """
+        with self._progress:
+            for step, batch in enumerate(loader, self.start + 1):
+                self._seed(step)
+                yield step, batch
+                self._progress.update(self._task, completed=step)
+                if self._ends(step):
+                    break
+                if time.monotonic() - self._saved_s > self._settings.save_every_s:
+                    self.save(step)
+        self._fabric.print(f'{self.path}: step {step} of {self._settings.steps}.')
+
+    def validates(self, step: int) -> bool:
+        """Return whether it is time to validate; the last step is saved first."""
+        if self._ends(step):
+            self.save(step)
+            return True
+        return step % self._settings.validate_every == 0
+
+    def tell(self, step: int, losses: Mapping[str, Tensor], shown: str) -> None:
+        """Write losses, means of all devices, every few steps; show one beside the progress."""
+        if step % TOLD_EVERY and step != self.start + 1:
+            return
+        means: Any = self._fabric.all_reduce({k: v.detach() for k, v in losses.items()})
+        self.write(step, 'training', {name: float(value) for name, value in means.items()})
+        self._progress.update(self._task, told=f'{shown} {float(means[shown]):.4f}')
+
+    def write(self, step: int, group: str, figures: Mapping[str, float]) -> None:
+        """Write figures to TensorBoard."""
+        if self._writer is not None:
+            for name, value in figures.items():
+                self._writer.add_scalar(f'{group}/{name}', value, step)
+
+    def picture(self, step: int, name: str, picture: npt.NDArray[np.uint8]) -> None:
+        """Write a picture (H, W, 3) to TensorBoard."""
+        if self._writer is not None:
+            self._writer.add_image(name, picture, step, dataformats='HWC')
+            self._writer.flush()
+
+    def save(self, step: int) -> None:
+        """Write a checkpoint."""
+        self._saved_s = time.monotonic()
+        state = {name: part.state_dict() for name, part in self._parts.items()}
+        about = {
+            'step': step,
+            'seconds': self._spent_s + self._saved_s - self._began_s,
+            'settings': plain(asdict(self._settings)),
+            'commit': commit(),
+        }
+        self._fabric.save(self.path, state | about)
+
+    def _ends(self, step: int) -> bool:
+        late_s = 60 * self._settings.minutes
+        late = 0 < late_s < time.monotonic() - self._began_s
+        return self._stop.wanted or late or step == self._settings.steps
+
+    def _seed(self, step: int) -> None:
+        fabric = self._fabric
+        torch.manual_seed(
+            (self._settings.seed << 40) + step * fabric.world_size + fabric.global_rank
+        )
 
 
 class Stop:

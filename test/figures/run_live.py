@@ -198,8 +198,9 @@ def run_host(node: host.Node, sending: subprocess.Popen, parameters: dict, slow:
         if slow:
             stages = live.runner._pipeline.stages
             stages['refine_depth'] = Slow(stages['refine_depth'])
-        watcher.start()
         for _ in live.spin():
+            if latency_s and not watcher.is_alive():  # from the first frame on
+                watcher.start()
             if sending.poll() is not None:
                 live.stop()
         runner = live.runner

@@ -127,7 +127,7 @@ def robot():
 def model(monkeypatch):
     """Stands in for every model that is loaded; after a failure it is tried again at once."""
     faulty = Faulty()
-    monkeypatch.setattr(guarded, 'load_model', faulty.load)
+    monkeypatch.setattr(guarded, 'load_upgrading', faulty.load)
     monkeypatch.setattr(guarded, 'FIRST_RETRY_S', 0.0)
     yield faulty
     faulty.released.set()

@@ -7,7 +7,7 @@ torch = pytest.importorskip('torch', reason="training needs torch: pip install '
 pytest.importorskip('lightning_fabric', reason="training needs Fabric: pip install '.[train]'")
 pytest.importorskip('onnx', reason="export needs onnx: pip install '.[train]'")
 
-from training import train_pix2pix
+from training import running, train_pix2pix
 from training.color_to_depth import estimator
 from training.pix2pix_networks import PatchDiscriminator, UNetGenerator
 from training.train_pix2pix import Settings, adversarial, mean_absolute, train
@@ -19,7 +19,7 @@ def settings(rooms, run, **changed):
         'channels': 8, 'patch_layers': 1, 'validate_every': 100, 'accelerator': 'cpu',
         'mixed': False,
     }  # fmt: skip
-    return Settings(run, (rooms,), **(given | changed))
+    return Settings(run=run, data=(rooms,), **(given | changed))
 
 
 def checkpoint(run):
@@ -132,7 +132,7 @@ def test_only_a_gan_has_a_judge(rooms, tmp_path, loss, moves, unexported):
 
 
 class StopAfter:
-    """Ctrl-C during the second step."""
+    """Ctrl-C during the second step: a run asks twice in each."""
 
     def __init__(self):
         self.asked = 0
@@ -140,13 +140,13 @@ class StopAfter:
     @property
     def wanted(self):
         self.asked += 1
-        return self.asked >= 2
+        return self.asked >= 3
 
 
 def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(rooms, tmp_path, monkeypatch, unexported):
     train(settings(rooms, tmp_path / 'whole'))
     with monkeypatch.context() as patched:
-        patched.setattr(train_pix2pix, 'Stop', StopAfter)
+        patched.setattr(running, 'Stop', StopAfter)
         train(settings(rooms, tmp_path / 'parts'))
     assert checkpoint(tmp_path / 'parts')['step'] == 2
     train(settings(rooms, tmp_path / 'parts'))
