@@ -42,7 +42,7 @@ weights-depth: rooms
 
 weights-hands: hands
 	$(BIN)/python -m training.train_hands data/hands runs/hand_joints --network joints --steps 5500
-	$(BIN)/python -m training.train_hands data/hands runs/hand_detector --network detector --steps 2500 --batch 32
+	$(BIN)/python -m training.train_hands data/hands runs/hand_detector --network detector --steps 5000 --batch 32
 	$(BIN)/python -m training.export_hands runs/hand_joints/checkpoint.pt $(MODELS)/hand_joints.onnx --data data/hands
 	$(BIN)/python -m training.export_hands runs/hand_detector/checkpoint.pt $(MODELS)/hand_detector.onnx --data data/hands
 

@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 from rich.progress import track
 import torch
+from torch import Tensor
 import tyro
 
 from depth_refiner_ros.data import HAND_BONES, DepthImage, Hands, Header, PinholeCamera
@@ -94,7 +95,6 @@ def rendered(
         settings.seed + 2 * list(SENSORS).index(sensor) + empty
     )
     intrinsics = torch.tensor([[focal_px, 0, 319.5], [0, focal_px, 239.5], [0, 0, 1]])[None]
-    model = kind(parameters())((1, 1, height, width), generator)
     draw = Draw(generator)
     for number in range(settings.frames):
         hands, _ = sample_hands(
@@ -118,9 +118,10 @@ def rendered(
         images = render_hands(
             hands, intrinsics, height=height, width=width, around=around, background_m=behind_m
         )
-        if not empty and int(images.visible.sum()) < 8:
+        view = View(images.depth_m[:, None], intrinsics)
+        measured_m = kind(parameters(), tuple(view.shape), generator)(view, generator)
+        if not empty and returned(hands.joints_m, images.visible, intrinsics, measured_m) < 8:
             continue
-        measured_m = model(View(images.depth_m[:, None], intrinsics), generator)
         header = Header(number * 10**9, 'camera')
         depth_m = measured_m[0, 0].numpy().astype(np.float32)
         camera = PinholeCamera(header, width, height, focal_px, focal_px, 319.5, 239.5)
@@ -130,6 +131,18 @@ def rendered(
             camera,
             joints_m,
         )
+
+
+def returned(joints_m: Tensor, visible: Tensor, intrinsics: Tensor, measured_m: Tensor) -> int:
+    """Return how many joints are in view, in front, and on something that was measured."""
+    image = (intrinsics @ joints_m.mT)[0]
+    column, row = (image[:2] / image[2]).round().long()
+    height, width = measured_m.shape[2:]
+    inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+    there_m = measured_m[0, 0, row.clamp(0, height - 1), column.clamp(0, width - 1)]
+    # A joint lies under the skin, never in front of it.
+    on_hand = (there_m - image[2]).abs() < 0.04
+    return int((inside & on_hand & visible[0].bool()).sum())
 
 
 def score_rendered(sensor: str, settings: Settings, rooms: Shards | None) -> dict[str, float]:
@@ -148,15 +161,16 @@ def score_rendered(sensor: str, settings: Settings, rooms: Shards | None) -> dic
         hits += 1
         best = int(away_m.argmin())
         errors_mm.append(1e3 * np.linalg.norm(hands.points_m[best] - joints_m, axis=1).mean())
-    empty = list(
-        track(rendered(sensor, settings, rooms, empty=True), 'no hands', total=settings.frames)
+    empty = rendered(sensor, settings, rooms, empty=True)
+    false = sum(
+        len(stage(depth, camera)['hands'].ids) > 0
+        for depth, camera, _ in track(empty, 'no hands', total=settings.frames)
     )
-    false = sum(len(stage(depth, camera)['hands'].ids) > 0 for depth, camera, _ in empty)
     return {
         'mean_joint_error_mm': float(np.mean(errors_mm)) if errors_mm else float('nan'),
         'median_joint_error_mm': float(np.median(errors_mm)) if errors_mm else float('nan'),
         'found': hits / max(shown, 1),
-        'false': false / max(len(empty), 1),
+        'false': false / max(settings.frames, 1),
         'frames': shown,
     }
 

@@ -21,6 +21,15 @@ from .hand_networks import DETECTOR_CELL_PX, WINDOW_M, WINDOW_PX
 Float32Array = npt.NDArray[np.float32]
 
 
+_NOTHING_SHARE = 0.25
+"""Of windows on what is no hand."""
+_CLEAR_M = 0.17
+"""Least distance of these from any hand's centre."""
+_CHOICE = 4
+_FILLED = 0.3
+"""Share of a window that a hand typically fills."""
+
+
 class Window(NamedTuple):
     """A window and the joints in it; a batch has one more dimension in front.
 
@@ -41,11 +50,14 @@ class Window(NamedTuple):
     half_m: Tensor
 
 
-def measured(depth_m: Float32Array, mm_per_px: float, rng: np.random.Generator) -> Float32Array:
+def measured(
+    depth_m: Float32Array, focal_px: float, mm_per_px: float, rng: np.random.Generator
+) -> Float32Array:
     """Return depth as some sensor would measure it.
 
     Args:
         depth_m: (H, W), NaN where nothing is.
+        focal_px: Of the picture.
         mm_per_px: Width of a pixel at the hand.
         rng: Draws what happens.
     """
@@ -55,29 +67,14 @@ def measured(depth_m: Float32Array, mm_per_px: float, rng: np.random.Generator) 
     if coarse > 1.2:
         small = (max(8, int(width / coarse)), max(8, int(height / coarse)))
         depth_m = np.asarray(cv2.resize(depth_m, small, interpolation=cv2.INTER_NEAREST))
-    result = depth_m.copy()
-    kernel = np.ones((3, 3), np.uint8)
-    filled = np.nan_to_num(depth_m, nan=9.0)
-    near_m, far_m = cv2.erode(filled, kernel), cv2.dilate(filled, kernel)
-    edge = far_m - near_m > 0.03
+        focal_px, mm_per_px = focal_px / coarse, mm_per_px * coarse
     kind = rng.random()
     if kind < 0.4:
-        # Time of flight: pixels at edges fly between the surfaces, or are dropped.
-        share = rng.random(depth_m.shape, np.float32)
-        flying = edge & (rng.random(depth_m.shape) < rng.uniform(0, 0.6))
-        result[flying] = (near_m + share * (far_m.clip(None, 8) - near_m))[flying]
-        result[edge & (rng.random(depth_m.shape) < rng.uniform(0, 0.6))] = np.nan
-    elif kind < 0.75:
-        # Triangulation: a shadow beside whatever is near, and ragged edges.
-        shift = int(rng.integers(1, 5))
-        shadow = np.roll(near_m, shift if rng.random() < 0.5 else -shift, 1) < filled - 0.05
-        result[shadow & (rng.random() < 0.7)] = np.nan
-        wobble = rng.integers(-1, 2, (2, *depth_m.shape)).astype(np.float32)
-        wobble = cv2.GaussianBlur(wobble.transpose(1, 2, 0), (5, 5), 0) * rng.uniform(1, 5)
-        rows, columns = np.indices(depth_m.shape, np.float32)
-        result = cv2.remap(
-            result, columns + wobble[..., 0], rows + wobble[..., 1], cv2.INTER_NEAREST
-        )
+        result = _flying(depth_m, rng)
+    elif kind < 0.9:
+        result = _triangulated(depth_m, focal_px, mm_per_px, rng)
+    else:
+        result = depth_m.copy()
     spread = rng.uniform(0.0003, 0.004)
     grain = rng.standard_normal(result.shape, np.float32)
     if rng.random() < 0.5:
@@ -96,6 +93,60 @@ def measured(depth_m: Float32Array, mm_per_px: float, rng: np.random.Generator) 
     if result.shape != (height, width):
         result = cv2.resize(result, (width, height), interpolation=cv2.INTER_NEAREST)
     return np.asarray(result, np.float32)
+
+
+def _flying(depth_m: Float32Array, rng: np.random.Generator) -> Float32Array:
+    """Time of flight: pixels at edges fly between the surfaces, or are dropped."""
+    kernel = np.ones((3, 3), np.uint8)
+    filled = np.nan_to_num(depth_m, nan=_NOWHERE_M)
+    near_m, far_m = cv2.erode(filled, kernel), cv2.dilate(filled, kernel)
+    edge = far_m - near_m > 0.03
+    result = depth_m.copy()
+    share = rng.random(depth_m.shape, np.float32)
+    flying = edge & (rng.random(depth_m.shape) < rng.uniform(0, 0.6))
+    result[flying] = (near_m + share * (far_m.clip(None, 8) - near_m))[flying]
+    result[edge & (rng.random(depth_m.shape) < rng.uniform(0, 0.6))] = np.nan
+    return result
+
+
+def _triangulated(
+    depth_m: Float32Array, focal_px: float, mm_per_px: float, rng: np.random.Generator
+) -> Float32Array:
+    """Triangulation: what is thin is lost, edges are ragged, what one eye does not see is dark."""
+    filled: npt.NDArray[Any] = np.nan_to_num(depth_m, nan=_NOWHERE_M)
+    window_px = round(rng.uniform(0, 16) / mm_per_px)
+    if window_px >= 3:
+        # Of medians of floating point, OpenCV has only these.
+        filled = cv2.medianBlur(filled, 5 if window_px >= 5 else 3)
+    wobble = rng.integers(-1, 2, (*depth_m.shape, 2)).astype(np.float32)
+    wobble = cv2.GaussianBlur(wobble, (5, 5), 0) * rng.uniform(0, 5)
+    rows, columns = np.indices(depth_m.shape, np.float32)
+    filled = cv2.remap(
+        filled, columns + wobble[..., 0], rows + wobble[..., 1], cv2.INTER_NEAREST,
+        borderMode=cv2.BORDER_REPLICATE,
+    )  # fmt: skip
+    dark = shadow(filled, rng.uniform(0.02, 0.085) * focal_px, right=rng.random() < 0.5)
+    keep = ~dark if rng.random() < 0.8 else True
+    return np.where(keep & (filled < _NOWHERE_M), filled, np.float32(np.nan)).astype(np.float32)
+
+
+def shadow(depth_m: Float32Array, baseline_m_px: float, *, right: bool) -> npt.NDArray[np.bool_]:
+    """Return what a second eye, beside the first, does not see.
+
+    Args:
+        depth_m: (H, W).
+        baseline_m_px: Distance of the eyes times the focal length.
+        right: Which side it is on.
+    """
+    # Its column of every pixel, counted towards its side; whoever is passed on the way is hidden.
+    place = np.arange(depth_m.shape[1]) + baseline_m_px / depth_m[:, :: -1 if right else 1]
+    passed = np.maximum.accumulate(place, 1)
+    hidden = np.zeros(depth_m.shape, bool)
+    hidden[:, 1:] = place[:, 1:] <= passed[:, :-1]
+    return hidden[:, :: -1 if right else 1]
+
+
+_NOWHERE_M = np.float32(9.0)
 
 
 def normalised(depth_m: npt.NDArray[Any], center_m: float, half_m: float) -> Float32Array:
@@ -141,7 +192,7 @@ class Windows(Dataset[Window]):
     def __getitem__(self, number: int) -> Window:
         """Return sample number `number` of the seed."""
         rng = np.random.default_rng((self.seed, number))
-        if self.frames is not None and rng.random() < 0.15:
+        if self.frames is not None and rng.random() < _NOTHING_SHARE:
             return self._nothing(rng)
         index = int(rng.integers(len(self.used))) if self.changed else number % len(self.used)
         return self._hand(self.shards[self.used[index]], rng)
@@ -155,7 +206,7 @@ class Windows(Dataset[Window]):
         center_m = joints_m[CENTER].copy()
         half_m, angle_deg, mirrored = WINDOW_M, 0.0, False
         if self.changed:
-            depth_m = measured(depth_m, 1e3 * center_m[2] / k[0, 0], rng)
+            depth_m = measured(depth_m, k[0, 0], 1e3 * center_m[2] / k[0, 0], rng)
             # Detection and tracking say where the hand is, about.
             center_m += np.clip(rng.normal(0, 0.012, 3), -0.03, 0.03)
             half_m *= float(np.exp(rng.normal(0, 0.06)))
@@ -201,23 +252,24 @@ class Windows(Dataset[Window]):
         example = self.frames[int(rng.integers(len(self.frames)))]
         depth_m = example['depth'].astype(np.float32) * np.float32(UNIT_M)
         depth_m[depth_m == 0] = np.nan
-        window = np.ones((WINDOW_PX, WINDOW_PX), np.float32)
         k = example['intrinsics']
+        seen: list[Float32Array] = []
         for _ in range(8):
             row, column = (int(rng.integers(size)) for size in depth_m.shape)
             z_m = float(depth_m[row, column])
             at_m = z_m * (np.linalg.inv(k) @ [column, row, 1])
             clear = all(
-                not np.isfinite(hand_m).all() or np.linalg.norm(hand_m - at_m) > 0.3
+                not np.isfinite(hand_m).all() or np.linalg.norm(hand_m - at_m) > _CLEAR_M
                 for hand_m in example['centers_m']
             )
             if not (0.2 < z_m < 2.5 and clear):
                 continue
+            if not seen:
+                depth_m = measured(depth_m, k[0, 0], 1e3 * z_m / k[0, 0], rng)
             z_m += float(rng.uniform(0, 0.05))
             scale = WINDOW_PX / (2 * WINDOW_M * k[0, 0] / z_m)
             shift = (WINDOW_PX - 1) / 2
             turn = np.array([[scale, 0, shift - scale * column], [0, scale, shift - scale * row]])
-            depth_m = measured(depth_m, 1e3 * z_m / k[0, 0], rng)
             seen_m = cv2.warpAffine(
                 depth_m,
                 turn,
@@ -226,8 +278,15 @@ class Windows(Dataset[Window]):
                 borderMode=cv2.BORDER_CONSTANT,
                 borderValue=float('nan'),
             )
-            window = normalised(seen_m, z_m, WINDOW_M)
-            break
+            seen.append(normalised(seen_m, z_m, WINDOW_M))
+            if len(seen) == _CHOICE:
+                break
+        # What fills a window as a hand does is harder to tell from one than a wall is.
+        window = min(
+            seen[: _CHOICE if rng.random() < 0.7 else 1],
+            key=lambda one: abs(float((one < 1).mean()) - _FILLED),
+            default=np.ones((WINDOW_PX, WINDOW_PX), np.float32),
+        )
         return Window(
             torch.from_numpy(window)[None],
             torch.zeros(21, 3),
@@ -291,7 +350,7 @@ class Frames(Dataset[Frame]):
         with np.errstate(invalid='ignore'):
             centers_px = image[:, :2] / image[:, 2:]
         if self.changed:
-            depth_m = measured(depth_m, 8.0, rng)
+            depth_m = measured(depth_m, k[0, 0], 8.0, rng)
             if rng.random() < 0.5:
                 depth_m = np.ascontiguousarray(depth_m[:, ::-1])
                 centers_px[:, 0] = width - 1 - centers_px[:, 0]

@@ -9,7 +9,7 @@ from depth_refiner_ros.filters import hands as deployed
 from training import hand_examples, hand_networks
 from training.hand_examples import CENTER, UNIT_M, HandShards, frames, windows
 from training.hand_networks import Detections, HandDetector, HandJoints, Joints
-from training.hand_samples import Frames, Windows, nearest, normalised
+from training.hand_samples import Frames, Windows, measured, nearest, normalised, shadow
 from training.render import hand_skeleton
 from training.train_hands import Settings, detector_losses, joint_losses, train
 
@@ -111,6 +111,28 @@ def test_samples_are_functions_of_their_number(folder):
     image = Frames(whole, 5, range(12), 1000)
     for a, b in zip(image[17], image[17], strict=True):
         assert torch.equal(a, b)
+
+
+def test_a_second_eye_does_not_see_behind_what_is_near():
+    # At 1 m columns shift by 6, at 2 m by 3: three more are hidden, on the side away from it.
+    depth_m = np.full((1, 20), 2, np.float32)
+    depth_m[0, 8:12] = 1
+    hidden = shadow(depth_m, 6.0, right=True)
+    assert np.flatnonzero(hidden[0]).tolist() == [5, 6, 7]
+    hidden = shadow(depth_m, 6.0, right=False)
+    assert np.flatnonzero(hidden[0]).tolist() == [12, 13, 14]
+    assert not shadow(np.full((2, 9), 1.5, np.float32), 6.0, right=True).any()
+
+
+def test_measured_depth_is_about_the_depth():
+    depth_m = np.full((64, 64), 1.0, np.float32)
+    depth_m[:, :20] = np.nan
+    for seed in range(20):
+        seen_m = measured(depth_m, 140.0, 7.0, np.random.default_rng(seed))
+        assert seen_m.shape == depth_m.shape
+        middle = seen_m[:, 34:]
+        assert np.isfinite(middle).mean() > 0.6
+        np.testing.assert_allclose(middle[np.isfinite(middle)], 1, atol=0.05)
 
 
 def test_a_window_by_hand():
