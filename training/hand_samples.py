@@ -101,7 +101,7 @@ def _flying(depth_m: Float32Array, rng: np.random.Generator) -> Float32Array:
     filled = np.nan_to_num(depth_m, nan=_NOWHERE_M)
     near_m, far_m = cv2.erode(filled, kernel), cv2.dilate(filled, kernel)
     edge = far_m - near_m > 0.03
-    result = depth_m.copy()
+    result: Float32Array = depth_m.copy()
     share = rng.random(depth_m.shape, np.float32)
     flying = edge & (rng.random(depth_m.shape) < rng.uniform(0, 0.6))
     result[flying] = (near_m + share * (far_m.clip(None, 8) - near_m))[flying]
@@ -113,18 +113,19 @@ def _triangulated(
     depth_m: Float32Array, focal_px: float, mm_per_px: float, rng: np.random.Generator
 ) -> Float32Array:
     """Triangulation: what is thin is lost, edges are ragged, what one eye does not see is dark."""
-    filled: npt.NDArray[Any] = np.nan_to_num(depth_m, nan=_NOWHERE_M)
+    filled = np.nan_to_num(depth_m, nan=_NOWHERE_M)
     window_px = round(rng.uniform(0, 16) / mm_per_px)
     if window_px >= 3:
         # Of medians of floating point, OpenCV has only these.
-        filled = cv2.medianBlur(filled, 5 if window_px >= 5 else 3)
+        filled = np.asarray(cv2.medianBlur(filled, 5 if window_px >= 5 else 3), np.float32)
     wobble = rng.integers(-1, 2, (*depth_m.shape, 2)).astype(np.float32)
     wobble = cv2.GaussianBlur(wobble, (5, 5), 0) * rng.uniform(0, 5)
     rows, columns = np.indices(depth_m.shape, np.float32)
-    filled = cv2.remap(
+    ragged = cv2.remap(
         filled, columns + wobble[..., 0], rows + wobble[..., 1], cv2.INTER_NEAREST,
         borderMode=cv2.BORDER_REPLICATE,
     )  # fmt: skip
+    filled = np.asarray(ragged, np.float32)
     dark = shadow(filled, rng.uniform(0.02, 0.085) * focal_px, right=rng.random() < 0.5)
     keep = ~dark if rng.random() < 0.8 else True
     return np.where(keep & (filled < _NOWHERE_M), filled, np.float32(np.nan)).astype(np.float32)
