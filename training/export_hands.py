@@ -22,7 +22,6 @@ from .hand_examples import FRAME_PX, HandShards
 from .hand_networks import DeployedDetector, DeployedJoints
 from .hand_samples import Frames, Windows
 from .onnx_export import averaged, check_against_torch, finish, halve_weights, to_onnx
-from .train_hands import Settings as Training
 from .train_hands import make_network
 
 DATA = 'Rendered hands (training.render.hands) before rendered rooms; no recordings.'
@@ -48,11 +47,7 @@ def main(settings: Settings) -> None:
     """Export, compare, and describe."""
     state = torch.load(settings.checkpoint, map_location='cpu', weights_only=True)
     options = state['settings']
-    training = Training(
-        settings.data, settings.model, network=options['network'], width=options['width']
-    )
-    training.mixed = False
-    network = make_network(training)
+    network = make_network(options['network'], options['width'])
     network.load_state_dict(averaged(state))
     # What is exported is what is stored: weights that half precision can hold.
     halved = {k: v.half().float() if v.dim() > 1 else v for k, v in network.state_dict().items()}

@@ -128,18 +128,23 @@ class Run:
             '', total=settings.steps, completed=self.start, told=''
         )
 
-    def loader(self, samples: Dataset[Batch]) -> DataLoader[Batch]:
-        """Return batches of the samples that this process takes in the steps that are left."""
+    def loader(self, samples: Dataset[Batch], *, batched: bool = False) -> DataLoader[Batch]:
+        """Return the batches that this process takes in the steps that are left.
+
+        Args:
+            samples: What they are made of.
+            batched: Whether an item is a whole batch already, of one process.
+        """
         fabric, settings = self._fabric, self._settings
         mine = sample_numbers(
             range(self.start, settings.steps),
-            settings.batch,
+            fabric.world_size if batched else settings.batch,
             process=fabric.global_rank,
             processes=fabric.world_size,
         )
         batches: DataLoader[Batch] = DataLoader(
             Subset(samples, mine),
-            settings.batch // fabric.world_size,
+            None if batched else settings.batch // fabric.world_size,
             num_workers=settings.workers,
         )
         # Fabric's sampler would deal the samples a second time.
@@ -151,20 +156,23 @@ class Run:
 
         What chance decides in a step is the same whether the run was stopped before it or not.
         """
+        step = self.start
         with self._progress:
             for step, batch in enumerate(loader, self.start + 1):
                 self._seed(step)
                 yield step, batch
                 self._progress.update(self._task, completed=step)
-                if self._ends(step):
-                    break
-                if time.monotonic() - self._saved_s > self._settings.save_every_s:
+                ends = self._ends(step)
+                if ends or time.monotonic() - self._saved_s > self._settings.save_every_s:
                     self.save(step)
+                if ends:
+                    break
         self._fabric.print(f'{self.path}: step {step} of {self._settings.steps}.')
 
     def validates(self, step: int) -> bool:
-        """Return whether it is time to validate; the last step is saved first."""
+        """Return whether it is time to validate; the last step is saved before and after."""
         if self._ends(step):
+            # A second Ctrl-C may end the validation.
             self.save(step)
             return True
         return step % self._settings.validate_every == 0
@@ -207,10 +215,9 @@ class Run:
         return self._stop.wanted or late or step == self._settings.steps
 
     def _seed(self, step: int) -> None:
-        fabric = self._fabric
-        torch.manual_seed(
-            (self._settings.seed << 40) + step * fabric.world_size + fabric.global_rank
-        )
+        # Mixed, as torch's generator of the CPU takes no more than 32 bits of a seed.
+        mixed = np.random.SeedSequence((self._settings.seed, step, self._fabric.global_rank))
+        torch.manual_seed(int(mixed.generate_state(1)[0]))
 
 
 class Stop:

@@ -10,18 +10,14 @@ followed. On several GPUs or machines: torchrun --nproc-per-node 8 -m training.t
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-import time
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from lightning_fabric import Fabric
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import DataLoader, Subset
-from torch.utils.tensorboard import SummaryWriter
+from torch.utils.data import DataLoader
 import tyro
 
 from .augment import Augmentation, Sample, Samples
@@ -29,13 +25,11 @@ from .examples import Shards
 from .networks import DepthChooser, Prediction, decide, to_cells, to_rows
 from .pictures import sheet
 from .real import RealFrames, score
-from .running import Stop, check_same, commit, learning_rate, plain, sample_numbers
-
-CHECKPOINT = 'checkpoint.pt'
+from .running import Run, RunSettings, learning_rate
 
 
-@dataclass
-class Settings:
+@dataclass(kw_only=True)
+class Settings(RunSettings):
     """Train the depth network."""
 
     data: tyro.conf.Positional[Path]
@@ -46,16 +40,12 @@ class Settings:
     """Of the network."""
     steps: int = 8000
     """Steps of the optimiser."""
-    batch: int = 8
-    """Samples of a step, on all devices together."""
     height: int = 288
     """Rows of a sample, a multiple of 32, px."""
     width: int = 384
     """Columns of a sample, a multiple of 32, px."""
     learning_rate: float = 1.5e-3
     """At its greatest; it rises over the first 3 % of the steps and falls as a cosine."""
-    seed: int = 0
-    """Of weights and samples."""
     initial: Path | None = None
     """Checkpoint of another run to take the weights from; what it lacks stays random."""
     held_out: int = 50
@@ -66,21 +56,11 @@ class Settings:
     """Folders of real recordings that are validated on, never trained on."""
     validate_every: int = 1000
     """Steps between validations."""
-    save_every_s: float = 300.0
-    """Seconds between checkpoints."""
-    minutes: float = 0.0
-    """Stop after so long, as if by Ctrl-C; 0 does not."""
-    workers: int = 0
-    """Processes that load samples; 0 loads them in this one."""
-    devices: int = 1
-    """GPUs, or processes on the CPU, on this machine."""
-    nodes: int = 1
-    """Machines, under torchrun."""
-    accelerator: str = 'auto'
-    """cuda, cpu or auto."""
     mixed: bool = True
     """Compute in bfloat16 where that is precise enough: faster on GPUs and on CPUs with AMX."""
     augmentation: Augmentation = field(default_factory=Augmentation)
+
+    MAY_DIFFER: ClassVar[frozenset[str]] = RunSettings.MAY_DIFFER | {'real'}
 
 
 # ---------------------------------------------------------------------------------------- losses
@@ -213,14 +193,11 @@ def validate(network: torch.nn.Module, batches: Iterator[Sample], pixels: int) -
 def train(settings: Settings) -> Path:
     """Train, and return the path of the last checkpoint."""
     # Not Fabric's mixed precision: it would round depth itself to bfloat16.
-    fabric = Fabric(
-        accelerator=settings.accelerator,
-        devices=settings.devices,
-        num_nodes=settings.nodes,
-        strategy='ddp' if settings.devices * settings.nodes > 1 else 'auto',
-    )
-    fabric.launch()
-    torch.manual_seed(settings.seed)
+    fabric = settings.fabric()
+    try:
+        shards = Shards(settings.data)
+    except FileNotFoundError as error:
+        raise SystemExit(str(error)) from None
     raw_network = DepthChooser(settings.size, mixed=settings.mixed)
     raw_optimizer = torch.optim.AdamW(
         raw_network.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=0.01
@@ -229,127 +206,65 @@ def train(settings: Settings) -> Path:
     if settings.initial is not None:
         _take(raw_network, settings.initial)
     average = AveragedModel(raw_network, multi_avg_fn=smooth(0.998))
-    path = settings.run / CHECKPOINT
-    start, watched = 0, 0.0
-    if path.exists():
-        state = torch.load(path, map_location='cpu', weights_only=True)
-        check_same(state['settings'], plain(asdict(settings)), path, _MAY_DIFFER)
-        raw_network.load_state_dict(state['network'])
-        raw_optimizer.load_state_dict(state['optimizer'])
-        average.load_state_dict(state['average'])
-        start, watched = state['step'], state['seconds']
-        fabric.print(f'{path}: going on at step {start}.')
+    run = Run(
+        fabric,
+        settings.run,
+        settings,
+        network=raw_network,
+        optimizer=raw_optimizer,
+        average=average,
+    )
     raw_network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     network, optimizer = fabric.setup(raw_network, raw_optimizer)
     average = average.to(fabric.device)
 
-    try:
-        shards = Shards(settings.data)
-    except FileNotFoundError as error:
-        raise SystemExit(str(error)) from None
     used = range(max(1, len(shards) - settings.held_out))
     held_out = range(used.stop % len(shards), len(shards))
     size = (settings.height, settings.width)
     samples = Samples(
         shards, settings.seed, size, settings.augmentation, used, settings.steps * settings.batch
     )
-    mine = sample_numbers(
-        range(start, settings.steps),
-        settings.batch,
-        process=fabric.global_rank,
-        processes=fabric.world_size,
-    )
-    loader = fabric.setup_dataloaders(
-        DataLoader(
-            Subset(samples, mine),
-            settings.batch // fabric.world_size,
-            num_workers=settings.workers,
-        ),
-        use_distributed_sampler=False,
-    )
     checked = DataLoader(
         Samples(shards, settings.seed + 1, size, settings.augmentation, held_out, 48), 8
     )
     real = [RealFrames(folder) for folder in settings.real]
-    writer = SummaryWriter(str(settings.run), purge_step=start) if fabric.is_global_zero else None
-    stop = Stop()
-    began = saved = time.monotonic()
-
-    def save(step: int) -> None:
-        fabric.save(
-            path,
-            {
-                'network': raw_network.state_dict(),
-                'optimizer': raw_optimizer.state_dict(),
-                'average': average.state_dict(),
-                'step': step,
-                'seconds': watched + time.monotonic() - began,
-                'settings': plain(asdict(settings)),
-                'commit': commit(),
-            },
-        )
 
     def look(step: int) -> None:
-        if writer is None:
+        if not fabric.is_global_zero:
             return
         batches = (Sample(*(value.to(fabric.device) for value in sample)) for sample in checked)
         figures = validate(average, batches, settings.pixels)
-        for name, value in figures.items():
-            writer.add_scalar(f'validation/{name}', value, step)
+        run.write(step, 'validation', figures)
         line = f'step {step}: synthetic holes {figures["hole_mae_mm"]:.1f} mm'
         average.eval()
         for frames in real:
             scores = score(average.module, frames, fabric.device)
-            for name, value in scores.items():
-                writer.add_scalar(f'real/{frames.name}/{name}', value, step)
+            run.write(step, f'real/{frames.name}', scores)
             line += f', {frames.name} {scores["hole_mae_mm"]:.1f} mm {scores["within"]:.3f}'
         average.train()
         shown = next(iter(checked))
         with torch.no_grad():
             prediction = average(*(v.to(fabric.device) for v in (shown.depth_m, shown.color)))
         estimate = decide(prediction, shown.depth_m.to(fabric.device))
-        writer.add_image('validation', sheet(shown, estimate), step, dataformats='HWC')
-        writer.flush()
+        run.picture(step, 'validation', sheet(shown, estimate))
         fabric.print(line, flush=True)
 
-    progress = Progress(
-        TextColumn('Training'), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-        TextColumn('{task.fields[loss]}'), disable=not fabric.is_global_zero,
-    )  # fmt: skip
-    step = start
-    with progress:
-        task = progress.add_task('', total=settings.steps, completed=start, loss='')
-        for step, batch in enumerate(loader, start + 1):
-            for group in raw_optimizer.param_groups:
-                group['lr'] = learning_rate(step - 1, settings.steps, settings.learning_rate)
-            sample = Sample(*batch)
-            prediction = network(sample.depth_m, sample.color)
-            parts = losses(prediction, sample, settings.pixels)
-            loss = sum(weight * parts[name] for name, weight in WEIGHTS.items())
-            fabric.backward(loss)
-            fabric.clip_gradients(network, optimizer, max_norm=1.0)
-            optimizer.step()
-            optimizer.zero_grad()
-            average.update_parameters(raw_network)
-            if step % 20 == 0 or step == start + 1:
-                figures = fabric.all_reduce({k: v.detach() for k, v in parts.items()})
-                if writer is not None:
-                    for name, value in figures.items():
-                        writer.add_scalar(f'training/{name}', float(value), step)
-                progress.update(task, loss=f'depth {float(figures["depth"]):.4f}')
-            progress.update(task, completed=step)
-            late = settings.minutes and time.monotonic() - began > 60 * settings.minutes
-            if stop.wanted or late:
-                break
-            if step % settings.validate_every == 0:
-                look(step)
-            if time.monotonic() - saved > settings.save_every_s:
-                save(step)
-                saved = time.monotonic()
-    save(step)
-    look(step)
-    fabric.print(f'{path}: step {step} of {settings.steps}.')
-    return path
+    for step, batch in run.steps(run.loader(samples)):
+        for group in raw_optimizer.param_groups:
+            group['lr'] = learning_rate(step - 1, settings.steps, settings.learning_rate)
+        sample = Sample(*batch)
+        prediction = network(sample.depth_m, sample.color)
+        parts = losses(prediction, sample, settings.pixels)
+        loss = sum(weight * parts[name] for name, weight in WEIGHTS.items())
+        fabric.backward(loss)
+        fabric.clip_gradients(network, optimizer, max_norm=1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        average.update_parameters(raw_network)
+        run.tell(step, parts, 'depth')
+        if run.validates(step):
+            look(step)
+    return run.path
 
 
 def _take(network: DepthChooser, checkpoint: Path) -> None:
@@ -361,12 +276,6 @@ def _take(network: DepthChooser, checkpoint: Path) -> None:
     fitting = {k: v for k, v in given.items() if k in own and own[k].shape == v.shape}
     network.load_state_dict(own | fitting)
     print(f'{checkpoint}: took {len(fitting)} of {len(own)} tensors.')
-
-
-_MAY_DIFFER = (
-    'run', 'real', 'minutes', 'workers', 'devices', 'nodes', 'accelerator', 'data',
-    'validate_every', 'save_every_s',
-)  # fmt: skip
 
 
 if __name__ == '__main__':

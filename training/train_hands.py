@@ -10,36 +10,31 @@ followed. On several GPUs or machines: torchrun --nproc-per-node 8 -m training.t
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-import time
 from typing import Any, Literal
 
 import cv2
-from lightning_fabric import Fabric
 import numpy as np
 import numpy.typing as npt
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import DataLoader, Subset
-from torch.utils.tensorboard import SummaryWriter
+from torch.utils.data import DataLoader
 import tyro
 
 from .hand_examples import HandShards
 from .hand_networks import Detections, HandDetector, HandJoints, Joints
 from .hand_samples import Frame, Frames, Window, Windows
 from .render.hand_skeleton import BONES
-from .running import Stop, check_same, commit, learning_rate, plain, sample_numbers
-from .train_depth import CHECKPOINT
+from .running import Run, RunSettings, learning_rate
 
 UInt8Array = npt.NDArray[np.uint8]
 
 
-@dataclass
-class Settings:
+@dataclass(kw_only=True)
+class Settings(RunSettings):
     """Train what finds hands and their joints."""
 
     data: tyro.conf.Positional[Path]
@@ -56,24 +51,8 @@ class Settings:
     """Samples of a step, on all devices together."""
     learning_rate: float = 1.5e-3
     """At its greatest; it rises over the first 3 % of the steps and falls as a cosine."""
-    seed: int = 0
-    """Of weights and samples."""
     held_out: int = 500
     """Examples at the end of the shards that are not trained on but validated on."""
-    validate_every: int = 500
-    """Steps between validations."""
-    save_every_s: float = 300.0
-    """Seconds between checkpoints."""
-    minutes: float = 0.0
-    """Stop after so long, as if by Ctrl-C; 0 does not."""
-    workers: int = 0
-    """Processes that load samples; 0 loads them in this one."""
-    devices: int = 1
-    """GPUs, or processes on the CPU, on this machine."""
-    nodes: int = 1
-    """Machines, under torchrun."""
-    accelerator: str = 'auto'
-    """cuda, cpu or auto."""
     mixed: bool = True
     """Compute in bfloat16 where that is precise enough: faster on GPUs and on CPUs with AMX."""
 
@@ -217,50 +196,42 @@ def detector_sheet(sample: Frame, found: Detections, count: int = 8) -> UInt8Arr
 # -------------------------------------------------------------------------------------- training
 
 
-def make_network(settings: Settings) -> HandJoints | HandDetector:
-    """Return the network that the settings name."""
-    kind = HandJoints if settings.network == 'joints' else HandDetector
-    width = {'width': settings.width} if settings.width else {}
-    return kind(**width, mixed=settings.mixed)
+def make_network(
+    name: Literal['joints', 'detector'], width: int, *, mixed: bool = False
+) -> HandJoints | HandDetector:
+    """Return a network as settings name it."""
+    kind = HandJoints if name == 'joints' else HandDetector
+    return kind(**({'width': width} if width else {}), mixed=mixed)
 
 
 def train(settings: Settings) -> Path:
     """Train, and return the path of the last checkpoint."""
-    fabric = Fabric(
-        accelerator=settings.accelerator,
-        devices=settings.devices,
-        num_nodes=settings.nodes,
-        strategy='ddp' if settings.devices * settings.nodes > 1 else 'auto',
-    )
-    fabric.launch()
-    torch.manual_seed(settings.seed)
+    fabric = settings.fabric()
     joints = settings.network == 'joints'
-    raw_network = make_network(settings)
-    raw_optimizer = torch.optim.AdamW(
-        raw_network.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=0.02
-    )
-    smooth: Any = get_ema_multi_avg_fn
-    average = AveragedModel(raw_network, multi_avg_fn=smooth(0.995), use_buffers=True)
-    path = settings.run / CHECKPOINT
-    start, watched = 0, 0.0
-    if path.exists():
-        state = torch.load(path, map_location='cpu', weights_only=True)
-        check_same(state['settings'], plain(asdict(settings)), path, _MAY_DIFFER)
-        raw_network.load_state_dict(state['network'])
-        raw_optimizer.load_state_dict(state['optimizer'])
-        average.load_state_dict(state['average'])
-        start, watched = state['step'], state['seconds']
-        fabric.print(f'{path}: going on at step {start}.')
-    raw_network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    network, optimizer = fabric.setup(raw_network, raw_optimizer)
-    average = average.to(fabric.device)
-
-    count = settings.steps * settings.batch
     try:
         frames = HandShards(settings.data, 'frames')
         shards = HandShards(settings.data, 'windows') if joints else frames
     except FileNotFoundError as error:
         raise SystemExit(str(error)) from None
+    raw_network = make_network(settings.network, settings.width, mixed=settings.mixed)
+    raw_optimizer = torch.optim.AdamW(
+        raw_network.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=0.02
+    )
+    smooth: Any = get_ema_multi_avg_fn
+    average = AveragedModel(raw_network, multi_avg_fn=smooth(0.995), use_buffers=True)
+    run = Run(
+        fabric,
+        settings.run,
+        settings,
+        network=raw_network,
+        optimizer=raw_optimizer,
+        average=average,
+    )
+    raw_network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network, optimizer = fabric.setup(raw_network, raw_optimizer)
+    average = average.to(fabric.device)
+
+    count = settings.steps * settings.batch
     used = range(max(1, len(shards) - settings.held_out))
     held_out = range(used.stop % len(shards), len(shards))
     samples: Any
@@ -271,43 +242,14 @@ def train(settings: Settings) -> Path:
     else:
         samples = Frames(shards, settings.seed, used, count)
         checked = Frames(shards, settings.seed + 1, held_out, len(held_out))
-    mine = sample_numbers(
-        range(start, settings.steps),
-        settings.batch,
-        process=fabric.global_rank,
-        processes=fabric.world_size,
-    )
-    local = settings.batch // fabric.world_size
-    loader = fabric.setup_dataloaders(
-        DataLoader(Subset(samples, mine), local, num_workers=settings.workers),
-        use_distributed_sampler=False,
-    )
     watching = fabric.setup_dataloaders(DataLoader(checked, 64), use_distributed_sampler=False)
-    writer = SummaryWriter(str(settings.run), purge_step=start) if fabric.is_global_zero else None
-    stop = Stop()
-    began = saved = time.monotonic()
-
-    def save(step: int) -> None:
-        fabric.save(
-            path,
-            {
-                'network': raw_network.state_dict(),
-                'optimizer': raw_optimizer.state_dict(),
-                'average': average.state_dict(),
-                'step': step,
-                'seconds': watched + time.monotonic() - began,
-                'settings': plain(asdict(settings)),
-                'commit': commit(),
-            },
-        )
 
     def look(step: int) -> None:
-        if writer is None:
+        if not fabric.is_global_zero:
             return
         average.eval()
         figures = (validate_joints if joints else validate_detector)(average, watching)
-        for name, value in figures.items():
-            writer.add_scalar(f'validation/{name}', value, step)
+        run.write(step, 'validation', figures)
         shown = next(iter(watching))
         with torch.no_grad():
             found = average(shown[0])
@@ -315,60 +257,28 @@ def train(settings: Settings) -> Path:
             joint_sheet(Window(*shown), found) if joints else detector_sheet(Frame(*shown), found)
         )
         average.train()
-        writer.add_image('validation', picture, step, dataformats='HWC')
-        writer.flush()
+        run.picture(step, 'validation', picture)
         told = ', '.join(f'{name} {value:.3f}' for name, value in figures.items())
         fabric.print(f'step {step}: {told}', flush=True)
 
-    progress = Progress(
-        TextColumn('Training'), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-        TextColumn('{task.fields[loss]}'), disable=not fabric.is_global_zero,
-    )  # fmt: skip
-    step = start
     weights = JOINT_WEIGHTS if joints else DETECTOR_WEIGHTS
-    with progress:
-        task = progress.add_task('', total=settings.steps, completed=start, loss='')
-        for step, batch in enumerate(loader, start + 1):
-            for group in raw_optimizer.param_groups:
-                group['lr'] = learning_rate(step - 1, settings.steps, settings.learning_rate)
-            said = network(batch[0])
-            parts = (
-                joint_losses(said, Window(*batch))
-                if joints
-                else detector_losses(said, Frame(*batch))
-            )
-            loss = sum(weight * parts[name] for name, weight in weights.items())
-            fabric.backward(loss)
-            fabric.clip_gradients(network, optimizer, max_norm=5.0)
-            optimizer.step()
-            optimizer.zero_grad()
-            average.update_parameters(raw_network)
-            if step % 20 == 0 or step == start + 1:
-                figures = fabric.all_reduce({k: v.detach() for k, v in parts.items()})
-                if writer is not None:
-                    for name, value in figures.items():
-                        writer.add_scalar(f'training/{name}', float(value), step)
-                name = next(iter(weights))
-                progress.update(task, loss=f'{name} {float(figures[name]):.4f}')
-            progress.update(task, completed=step)
-            late = settings.minutes and time.monotonic() - began > 60 * settings.minutes
-            if stop.wanted or late:
-                break
-            if step % settings.validate_every == 0:
-                look(step)
-            if time.monotonic() - saved > settings.save_every_s:
-                save(step)
-                saved = time.monotonic()
-    save(step)
-    look(step)
-    fabric.print(f'{path}: step {step} of {settings.steps}.')
-    return path
-
-
-_MAY_DIFFER = (
-    'run', 'minutes', 'workers', 'devices', 'nodes', 'accelerator', 'data', 'validate_every',
-    'save_every_s',
-)  # fmt: skip
+    for step, batch in run.steps(run.loader(samples)):
+        for group in raw_optimizer.param_groups:
+            group['lr'] = learning_rate(step - 1, settings.steps, settings.learning_rate)
+        said = network(batch[0])
+        parts = (
+            joint_losses(said, Window(*batch)) if joints else detector_losses(said, Frame(*batch))
+        )
+        loss = sum(weight * parts[name] for name, weight in weights.items())
+        fabric.backward(loss)
+        fabric.clip_gradients(network, optimizer, max_norm=5.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        average.update_parameters(raw_network)
+        run.tell(step, parts, next(iter(weights)))
+        if run.validates(step):
+            look(step)
+    return run.path
 
 
 if __name__ == '__main__':

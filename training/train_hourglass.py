@@ -11,22 +11,18 @@ checkpoint; the same command goes on from it, with the very batches that would h
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-import time
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import cv2
-from lightning_fabric import Fabric
 import numpy as np
 import numpy.typing as npt
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 import torch
 from torch import Tensor
 from torch.nn import functional
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import DataLoader, Dataset, Subset
-from torch.utils.tensorboard import SummaryWriter
+from torch.utils.data import Dataset
 import tyro
 
 from depth_refiner_ros.metrics.hands import joint_errors, joints_within, mean_joint_error
@@ -35,15 +31,14 @@ from depth_refiner_ros.pictures import depth_scale
 from .datasets import DatasetError, open_hands, require_shippable
 from .hand_crops import CROP_PX, HandCrops, LabelledHands, SyntheticHands, unnormalized_m
 from .hourglass import StackedHourglass, heatmaps_of, joints_of
-from .running import Stop, commit, plain
-from .train_depth import CHECKPOINT
+from .running import Run, RunSettings
 
 WITHIN_PX = 5.0
 """PCK of SimGAN's table."""
 
 
-@dataclass
-class Settings:
+@dataclass(kw_only=True)
+class Settings(RunSettings):
     """Train a stacked hourglass."""
 
     run: tyro.conf.Positional[Path]
@@ -68,24 +63,20 @@ class Settings:
     """Of RMSprop, as in the paper on hourglasses."""
     decay: float = 0.0
     """Of the average of the weights that is validated, each step; 0 validates them as they are."""
-    seed: int = 0
-    """Of weights and batches."""
     checked: int = 8
     """Batches of rendered hands that are validated on."""
     validate_every: int = 2000
     """Steps between validations."""
-    save_every_s: float = 300.0
-    """Seconds between checkpoints."""
-    minutes: float = 0.0
-    """Stop after so long, as if by Ctrl-C; 0 does not."""
-    workers: int = 0
-    """Processes that load batches; 0 loads them in this one."""
-    devices: int = 1
-    """GPUs, or processes on the CPU, on this machine."""
-    accelerator: str = 'auto'
-    """cuda, cpu or auto."""
     precision: Literal['32-true', 'bf16-mixed'] = '32-true'
     """bf16-mixed is faster on GPUs."""
+
+    # Each device has batches of its own, so that their number decides what is learned.
+    MAY_DIFFER: ClassVar[frozenset[str]] = RunSettings.MAY_DIFFER - {'devices', 'nodes'} | {
+        'test',
+        'research',
+        'steps',
+        'checked',
+    }
 
 
 def loss_of(heatmaps: Tensor, joints_px: Tensor) -> Tensor:
@@ -155,111 +146,55 @@ def sources(settings: Settings, local: int) -> tuple[Dataset[HandCrops], list[Ha
 
 def train(settings: Settings) -> Path:
     """Train, and return the path of the last checkpoint."""
-    fabric = Fabric(
-        accelerator=settings.accelerator,
-        devices=settings.devices,
-        strategy='ddp' if settings.devices > 1 else 'auto',
-        precision=settings.precision,
-    )
-    fabric.launch()
-    torch.manual_seed(settings.seed)
+    fabric = settings.fabric(settings.precision)
+    if settings.batch % fabric.world_size:
+        raise SystemExit(f'--batch {settings.batch} does not divide by {fabric.world_size}.')
+    learned, checked = sources(settings, settings.batch // fabric.world_size)
     raw_network = StackedHourglass(
         settings.joints, stacks=settings.stacks, features=settings.features
     )
     raw_optimizer = torch.optim.RMSprop(raw_network.parameters(), lr=settings.learning_rate)
     smooth: Any = get_ema_multi_avg_fn
     average = AveragedModel(raw_network, multi_avg_fn=smooth(settings.decay), use_buffers=True)
-    path = settings.run / CHECKPOINT
-    start, watched = 0, 0.0
-    if path.exists():
-        state = torch.load(path, map_location='cpu', weights_only=True)
-        _check_same(state['settings'], settings, path)
-        raw_network.load_state_dict(state['network'])
-        raw_optimizer.load_state_dict(state['optimizer'])
-        average.load_state_dict(state['average'])
-        start, watched = state['step'], state['seconds']
-        fabric.print(f'{path}: going on at step {start}.')
+    run = Run(
+        fabric,
+        settings.run,
+        settings,
+        network=raw_network,
+        optimizer=raw_optimizer,
+        average=average,
+    )
     network, optimizer = fabric.setup(raw_network, raw_optimizer)
     average = average.to(fabric.device)
 
-    if settings.batch % fabric.world_size:
-        raise SystemExit(f'--batch {settings.batch} does not divide by {fabric.world_size}.')
-    learned, checked = sources(settings, settings.batch // fabric.world_size)
-    # Step s sees one batch of each process, numbered after those of the steps before.
-    mine = range(fabric.global_rank, settings.steps * fabric.world_size, fabric.world_size)[start:]
-    loader = fabric.setup_dataloaders(
-        DataLoader(Subset(learned, mine), None, num_workers=settings.workers),
-        use_distributed_sampler=False,
-    )
-    writer = SummaryWriter(str(settings.run), purge_step=start) if fabric.is_global_zero else None
-    stop = Stop()
-    began = saved = time.monotonic()
-
-    def save(step: int) -> None:
-        fabric.save(
-            path,
-            {
-                'network': raw_network.state_dict(),
-                'optimizer': raw_optimizer.state_dict(),
-                'average': average.state_dict(),
-                'step': step,
-                'seconds': watched + time.monotonic() - began,
-                'settings': plain(asdict(settings)),
-                'commit': commit(),
-            },
-        )
-
     def look(step: int) -> None:
-        if writer is None:
+        if not fabric.is_global_zero:
             return
         figures = validate(average, checked, fabric.device)
-        for name, value in figures.items():
-            writer.add_scalar(f'validation/{name}', value, step)
+        run.write(step, 'validation', figures)
         with torch.no_grad():
             heatmaps = average.eval()(checked[0].depth.to(fabric.device))[:, -1].float().cpu()
         average.train()
-        writer.add_image('validation', sheet(checked[0], heatmaps), step, dataformats='HWC')
-        writer.flush()
+        run.picture(step, 'validation', sheet(checked[0], heatmaps))
         fabric.print(
             f'step {step}: {100 * figures["pck_5px"]:.1f} % of joints within 5 px, '
             f'mean {figures["error_px"]:.2f} px, loss {figures["loss"]:.3f}',
             flush=True,
         )
 
-    progress = Progress(
-        TextColumn('Training'), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-        TextColumn('{task.fields[loss]}'), disable=not fabric.is_global_zero,
-    )  # fmt: skip
-    if start == 0:
+    if run.start == 0:
         look(0)
-    step = start
-    with progress:
-        task = progress.add_task('', total=settings.steps, completed=start, loss='')
-        for step, batch in enumerate(loader, start + 1):
-            crops = HandCrops(*batch)
-            loss = loss_of(network(crops.depth), crops.joints_px)
-            fabric.backward(loss)
-            optimizer.step()
-            optimizer.zero_grad()
-            average.update_parameters(raw_network)
-            if step % 20 == 0 or step == start + 1:
-                figure = float(fabric.all_reduce(loss.detach()))
-                if writer is not None:
-                    writer.add_scalar('training/loss', figure, step)
-                progress.update(task, loss=f'loss {figure:.3f}')
-            progress.update(task, completed=step)
-            late = settings.minutes and time.monotonic() - began > 60 * settings.minutes
-            if stop.wanted or late:
-                break
-            if step % settings.validate_every == 0:
-                look(step)
-            if time.monotonic() - saved > settings.save_every_s:
-                save(step)
-                saved = time.monotonic()
-    save(step)
-    look(step)
-    fabric.print(f'{path}: step {step} of {settings.steps}.')
-    return path
+    for step, batch in run.steps(run.loader(learned, batched=True)):
+        crops = HandCrops(*batch)
+        loss = loss_of(network(crops.depth), crops.joints_px)
+        fabric.backward(loss)
+        optimizer.step()
+        optimizer.zero_grad()
+        average.update_parameters(raw_network)
+        run.tell(step, {'loss': loss}, 'loss')
+        if run.validates(step):
+            look(step)
+    return run.path
 
 
 def sheet(crops: HandCrops, heatmaps: Tensor, count: int = 6) -> npt.NDArray[np.uint8]:
@@ -281,20 +216,6 @@ def sheet(crops: HandCrops, heatmaps: Tensor, count: int = 6) -> npt.NDArray[np.
         grey = cv2.resize(level, (CROP_PX, CROP_PX))
         columns.append(np.vstack([picture, np.repeat(grey[..., None], 3, 2)]))
     return np.hstack(columns)
-
-
-_MAY_DIFFER = (
-    'run', 'data', 'test', 'research', 'steps', 'minutes', 'workers', 'accelerator', 'checked',
-    'validate_every', 'save_every_s',
-)  # fmt: skip
-
-
-def _check_same(before: dict[str, Any], settings: Settings, path: Path) -> None:
-    now = plain(asdict(settings))
-    changed = [k for k in now if k not in _MAY_DIFFER and now[k] != before.get(k)]
-    if changed:
-        told = ', '.join(f'{k} was {before.get(k)} and is {now[k]}' for k in changed)
-        raise SystemExit(f'{path} is of a run with other settings: {told}. Give another folder.')
 
 
 if __name__ == '__main__':

@@ -10,20 +10,16 @@ followed. On several GPUs or machines: torchrun --nproc-per-node 8 -m training.t
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-import time
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from lightning_fabric import Fabric
 import numpy as np
 import numpy.typing as npt
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import DataLoader, Subset
-from torch.utils.tensorboard import SummaryWriter
+from torch.utils.data import DataLoader
 import tyro
 
 from depth_refiner_ros.pictures import depth_scale
@@ -31,13 +27,12 @@ from depth_refiner_ros.pictures import depth_scale
 from .examples import Shards
 from .monocular import Guess, MonocularDepth
 from .real import RealViews, relative_errors, score_views
-from .running import Stop, check_same, commit, learning_rate, plain, sample_numbers
-from .train_depth import CHECKPOINT
+from .running import Run, RunSettings, learning_rate
 from .views import Appearance, View, Views
 
 
-@dataclass
-class Settings:
+@dataclass(kw_only=True)
+class Settings(RunSettings):
     """Train depth from colour alone."""
 
     data: tyro.conf.Positional[Path]
@@ -56,29 +51,15 @@ class Settings:
     """Columns of a sample, a multiple of 16, px."""
     learning_rate: float = 1e-3
     """At its greatest; it rises over the first 3 % of the steps and falls as a cosine."""
-    seed: int = 0
-    """Of weights and samples."""
     held_out: int = 50
     """Frames at the end of the shards that are not trained on but validated on."""
     real: tuple[Path, ...] = ()
     """Folders of real recordings that are validated on, never trained on."""
-    validate_every: int = 500
-    """Steps between validations."""
-    save_every_s: float = 300.0
-    """Seconds between checkpoints."""
-    minutes: float = 0.0
-    """Stop after so long, as if by Ctrl-C; 0 does not."""
-    workers: int = 0
-    """Processes that load samples; 0 loads them in this one."""
-    devices: int = 1
-    """GPUs, or processes on the CPU, on this machine."""
-    nodes: int = 1
-    """Machines, under torchrun."""
-    accelerator: str = 'auto'
-    """cuda, cpu or auto."""
     mixed: bool = True
     """Compute in bfloat16 where that is precise enough: faster on GPUs and on CPUs with AMX."""
     appearance: Appearance = field(default_factory=Appearance)
+
+    MAY_DIFFER: ClassVar[frozenset[str]] = RunSettings.MAY_DIFFER | {'real'}
 
 
 WEIGHTS = {'metric': 1.0, 'relative': 1.0, 'edges': 0.5, 'spread': 0.1}
@@ -172,140 +153,72 @@ def sheet(view: View, guess: Guess, count: int = 6) -> npt.NDArray[np.uint8]:
 
 def train(settings: Settings) -> Path:
     """Train, and return the path of the last checkpoint."""
-    fabric = Fabric(
-        accelerator=settings.accelerator,
-        devices=settings.devices,
-        num_nodes=settings.nodes,
-        strategy='ddp' if settings.devices * settings.nodes > 1 else 'auto',
-    )
-    fabric.launch()
-    torch.manual_seed(settings.seed)
+    fabric = settings.fabric()
+    try:
+        shards = Shards(settings.data)
+    except FileNotFoundError as error:
+        raise SystemExit(str(error)) from None
     raw_network = MonocularDepth(settings.size, mixed=settings.mixed)
     raw_optimizer = torch.optim.AdamW(
         raw_network.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=0.02
     )
     smooth: Any = get_ema_multi_avg_fn
     average = AveragedModel(raw_network, multi_avg_fn=smooth(0.995), use_buffers=True)
-    path = settings.run / CHECKPOINT
-    start, watched = 0, 0.0
-    if path.exists():
-        state = torch.load(path, map_location='cpu', weights_only=True)
-        check_same(state['settings'], plain(asdict(settings)), path, _MAY_DIFFER)
-        raw_network.load_state_dict(state['network'])
-        raw_optimizer.load_state_dict(state['optimizer'])
-        average.load_state_dict(state['average'])
-        start, watched = state['step'], state['seconds']
-        fabric.print(f'{path}: going on at step {start}.')
+    run = Run(
+        fabric,
+        settings.run,
+        settings,
+        network=raw_network,
+        optimizer=raw_optimizer,
+        average=average,
+    )
     raw_network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     network, optimizer = fabric.setup(raw_network, raw_optimizer)
     average = average.to(fabric.device)
 
-    try:
-        shards = Shards(settings.data)
-    except FileNotFoundError as error:
-        raise SystemExit(str(error)) from None
     used = range(max(1, len(shards) - settings.held_out))
     held_out = range(used.stop % len(shards), len(shards))
     size = (settings.height, settings.width)
-    local = settings.batch // fabric.world_size
     samples = Views(
         shards, settings.seed, size, settings.appearance, used, settings.steps * settings.batch
     )
-    mine = sample_numbers(
-        range(start, settings.steps),
-        settings.batch,
-        process=fabric.global_rank,
-        processes=fabric.world_size,
-    )
-    loader = fabric.setup_dataloaders(
-        DataLoader(Subset(samples, mine), local, num_workers=settings.workers),
-        use_distributed_sampler=False,
-    )
     checked = DataLoader(Views(shards, 0, size, None, held_out, len(held_out)), 10)
     real = [RealViews(folder) for folder in settings.real]
-    writer = SummaryWriter(str(settings.run), purge_step=start) if fabric.is_global_zero else None
-    stop = Stop()
-    began = saved = time.monotonic()
-
-    def save(step: int) -> None:
-        fabric.save(
-            path,
-            {
-                'network': raw_network.state_dict(),
-                'optimizer': raw_optimizer.state_dict(),
-                'average': average.state_dict(),
-                'step': step,
-                'seconds': watched + time.monotonic() - began,
-                'settings': plain(asdict(settings)),
-                'commit': commit(),
-            },
-        )
 
     def look(step: int) -> None:
-        if writer is None:
+        if not fabric.is_global_zero:
             return
         average.eval()
         batches = [View(*(value.to(fabric.device) for value in view)) for view in checked]
         figures = validate(average, batches)
-        for name, value in figures.items():
-            writer.add_scalar(f'validation/{name}', value, step)
+        run.write(step, 'validation', figures)
         line = f'step {step}: delta1 {figures["delta1"]:.3f} AbsRel {figures["abs_rel"]:.3f}'
         average.eval()
         for views in real:
             scores = score_views(average.module, views, fabric.device)
-            for name, value in scores.items():
-                writer.add_scalar(f'real/{views.name}/{name}', value, step)
+            run.write(step, f'real/{views.name}', scores)
             line += f', {views.name} {scores["abs_rel"]:.3f} {scores["aligned_abs_rel"]:.3f}'
         with torch.no_grad():
             guess = average(batches[0].color, batches[0].intrinsics)
         average.train()
-        writer.add_image('validation', sheet(batches[0], guess), step, dataformats='HWC')
-        writer.flush()
+        run.picture(step, 'validation', sheet(batches[0], guess))
         fabric.print(line, flush=True)
 
-    progress = Progress(
-        TextColumn('Training'), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-        TextColumn('{task.fields[loss]}'), disable=not fabric.is_global_zero,
-    )  # fmt: skip
-    step = start
-    with progress:
-        task = progress.add_task('', total=settings.steps, completed=start, loss='')
-        for step, batch in enumerate(loader, start + 1):
-            for group in raw_optimizer.param_groups:
-                group['lr'] = learning_rate(step - 1, settings.steps, settings.learning_rate)
-            view = View(*batch)
-            parts = losses(network(view.color, view.intrinsics), view.truth_m)
-            loss = sum(weight * parts[name] for name, weight in WEIGHTS.items())
-            fabric.backward(loss)
-            fabric.clip_gradients(network, optimizer, max_norm=1.0)
-            optimizer.step()
-            optimizer.zero_grad()
-            average.update_parameters(raw_network)
-            if step % 20 == 0 or step == start + 1:
-                figures = fabric.all_reduce({k: v.detach() for k, v in parts.items()})
-                if writer is not None:
-                    for name, value in figures.items():
-                        writer.add_scalar(f'training/{name}', float(value), step)
-                progress.update(task, loss=f'metric {float(figures["metric"]):.4f}')
-            progress.update(task, completed=step)
-            late = settings.minutes and time.monotonic() - began > 60 * settings.minutes
-            if stop.wanted or late:
-                break
-            if step % settings.validate_every == 0:
-                look(step)
-            if time.monotonic() - saved > settings.save_every_s:
-                save(step)
-                saved = time.monotonic()
-    save(step)
-    look(step)
-    fabric.print(f'{path}: step {step} of {settings.steps}.')
-    return path
-
-
-_MAY_DIFFER = (
-    'run', 'real', 'minutes', 'workers', 'devices', 'nodes', 'accelerator', 'data',
-    'validate_every', 'save_every_s',
-)  # fmt: skip
+    for step, batch in run.steps(run.loader(samples)):
+        for group in raw_optimizer.param_groups:
+            group['lr'] = learning_rate(step - 1, settings.steps, settings.learning_rate)
+        view = View(*batch)
+        parts = losses(network(view.color, view.intrinsics), view.truth_m)
+        loss = sum(weight * parts[name] for name, weight in WEIGHTS.items())
+        fabric.backward(loss)
+        fabric.clip_gradients(network, optimizer, max_norm=1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        average.update_parameters(raw_network)
+        run.tell(step, parts, 'metric')
+        if run.validates(step):
+            look(step)
+    return run.path
 
 
 if __name__ == '__main__':

@@ -1,3 +1,5 @@
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 
@@ -45,3 +47,30 @@ def write_rooms(parent):
 def rooms(tmp_path):
     """A folder of shards; see `write_rooms`."""
     return write_rooms(tmp_path)
+
+
+class StopAfter:
+    """Ctrl-C during a step: a run asks twice in each."""
+
+    def __init__(self, step):
+        self.unasked = 2 * (step - 1)
+
+    @property
+    def wanted(self):
+        self.unasked -= 1
+        return self.unasked < 0
+
+
+@pytest.fixture
+def stopped(monkeypatch):
+    """Make a context in which runs are stopped during a step, as by Ctrl-C: `stopped(2)`."""
+
+    @contextmanager
+    def during(step):
+        from training import running
+
+        with monkeypatch.context() as patched:
+            patched.setattr(running, 'Stop', lambda: StopAfter(step))
+            yield
+
+    return during

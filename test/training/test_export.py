@@ -22,7 +22,7 @@ def exported(tmp_path_factory):
     rooms = write_rooms(folder)
     checkpoint = train(
         Settings(
-            rooms, folder / 'run', size='nano', steps=3, batch=2, height=32, width=64,
+            data=rooms, run=folder / 'run', size='nano', steps=3, batch=2, height=32, width=64,
             held_out=2, pixels=200, accelerator='cpu', mixed=False,
         )
     )  # fmt: skip

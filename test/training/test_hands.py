@@ -190,8 +190,8 @@ def test_any_multiple_of_sixteen_is_looked_at():
 def test_a_stopped_run_goes_on_as_if_it_had_not(folder, tmp_path, network):
     def settings(run, **changed):
         return Settings(
-            folder, tmp_path / run, network=network, width=8, steps=3, batch=2, held_out=4,
-            accelerator='cpu', mixed=False, **changed,
+            data=folder, run=tmp_path / run, network=network, width=8, steps=3, batch=2,
+            held_out=4, accelerator='cpu', mixed=False, **changed,
         )  # fmt: skip
 
     train(settings('whole'))
@@ -207,4 +207,4 @@ def test_a_stopped_run_goes_on_as_if_it_had_not(folder, tmp_path, network):
 
 def test_without_shards_it_says_how_to_make_some(tmp_path):
     with pytest.raises(SystemExit, match=r'training\.hand_examples'):
-        train(Settings(tmp_path, tmp_path / 'run'))
+        train(Settings(data=tmp_path, run=tmp_path / 'run'))

@@ -7,7 +7,7 @@ torch = pytest.importorskip('torch', reason="training needs torch: pip install '
 pytest.importorskip('lightning_fabric', reason="training needs Fabric: pip install '.[train]'")
 pytest.importorskip('onnx', reason="export needs onnx: pip install '.[train]'")
 
-from training import running, train_pix2pix
+from training import train_pix2pix
 from training.color_to_depth import estimator
 from training.pix2pix_networks import PatchDiscriminator, UNetGenerator
 from training.train_pix2pix import Settings, adversarial, mean_absolute, train
@@ -131,22 +131,9 @@ def test_only_a_gan_has_a_judge(rooms, tmp_path, loss, moves, unexported):
     assert any(not torch.equal(fresh[n], after[n]) for n in fresh) == moves
 
 
-class StopAfter:
-    """Ctrl-C during the second step: a run asks twice in each."""
-
-    def __init__(self):
-        self.asked = 0
-
-    @property
-    def wanted(self):
-        self.asked += 1
-        return self.asked >= 3
-
-
-def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(rooms, tmp_path, monkeypatch, unexported):
+def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(rooms, tmp_path, stopped, unexported):
     train(settings(rooms, tmp_path / 'whole'))
-    with monkeypatch.context() as patched:
-        patched.setattr(running, 'Stop', StopAfter)
+    with stopped(2):
         train(settings(rooms, tmp_path / 'parts'))
     assert checkpoint(tmp_path / 'parts')['step'] == 2
     train(settings(rooms, tmp_path / 'parts'))

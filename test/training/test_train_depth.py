@@ -12,7 +12,6 @@ from training import train_depth
 from training.augment import Augmentation, Sample, Samples
 from training.examples import Shards
 from training.networks import DepthChooser, to_cells, to_rows
-from training.running import learning_rate
 from training.train_depth import Settings, cost, losses, train
 
 ROOT = Path(__file__).parents[2]
@@ -23,7 +22,7 @@ def settings(rooms, run, **changed):
         'size': 'nano', 'steps': 4, 'batch': 2, 'height': 32, 'width': 64, 'held_out': 2,
         'pixels': 200, 'validate_every': 100, 'accelerator': 'cpu', 'mixed': False,
     }  # fmt: skip
-    return Settings(rooms, run, **(given | changed))
+    return Settings(data=rooms, run=run, **(given | changed))
 
 
 def batch_of(rooms, numbers):
@@ -39,13 +38,6 @@ def test_cost_is_relative_and_robust():
     depth_m, truth_m = torch.tensor([1.1, 2.2, 3.0]), torch.tensor([1.0, 2.0, 1.0])
     # 0.1 / 1, 0.2 / 1.75, and 2 / 1, of which what exceeds 1 counts a tenth.
     assert cost(depth_m, truth_m).tolist() == pytest.approx([0.1, 0.2 / 1.75, 1.1])
-
-
-def test_the_learning_rate_rises_and_falls():
-    assert learning_rate(0, 1000, 1.0) == pytest.approx(1 / 30)
-    assert learning_rate(29, 1000, 1.0) == 1.0
-    assert learning_rate(515, 1000, 1.0) == pytest.approx(0.51, abs=1e-3)
-    assert learning_rate(1000, 1000, 1.0) == pytest.approx(0.02)
 
 
 def test_a_batch_is_the_mean_of_its_images(rooms):
@@ -91,22 +83,9 @@ def test_training_learns(rooms, tmp_path):
     assert total(after) < total(before) - 0.1
 
 
-class StopAfter:
-    """Ctrl-C during the second step."""
-
-    def __init__(self):
-        self.asked = 0
-
-    @property
-    def wanted(self):
-        self.asked += 1
-        return self.asked >= 2
-
-
-def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(rooms, tmp_path, monkeypatch, capsys):
+def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(rooms, tmp_path, stopped, capsys):
     train(settings(rooms, tmp_path / 'whole'))
-    with monkeypatch.context() as patched:
-        patched.setattr(train_depth, 'Stop', StopAfter)
+    with stopped(2):
         train(settings(rooms, tmp_path / 'parts'))
     assert 'step 2 of 4' in capsys.readouterr().out
     train(settings(rooms, tmp_path / 'parts'))

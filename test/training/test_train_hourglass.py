@@ -14,7 +14,7 @@ from training.hourglass import heatmaps_of
 from training.train_hourglass import Settings, loss_of, sheet, sources, train, validate
 
 TINY = Settings(
-    Path(), steps=4, batch=2, features=16, checked=1, validate_every=100, accelerator='cpu'
+    run=Path(), steps=4, batch=2, features=16, checked=1, validate_every=100, accelerator='cpu'
 )
 
 

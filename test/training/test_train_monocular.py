@@ -18,7 +18,7 @@ def settings(rooms, run, **changed):
         'size': 'small', 'steps': 4, 'batch': 2, 'height': 32, 'width': 48, 'held_out': 2,
         'validate_every': 100, 'accelerator': 'cpu', 'mixed': False,
     }  # fmt: skip
-    return Settings(rooms, run, **(given | changed))
+    return Settings(data=rooms, run=run, **(given | changed))
 
 
 def guess_of(depth_m, log_spread=-2.0):
