@@ -252,6 +252,17 @@ def plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
+def take_weights(network: torch.nn.Module, checkpoint: Path) -> None:
+    """Take the averaged weights of another run, as far as they fit."""
+    state = torch.load(checkpoint, map_location='cpu', weights_only=True)['average']
+    prefix = 'module.'
+    given = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+    own = network.state_dict()
+    fitting = {k: v for k, v in given.items() if k in own and own[k].shape == v.shape}
+    network.load_state_dict(own | fitting)
+    print(f'{checkpoint}: took {len(fitting)} of {len(own)} tensors.')
+
+
 def check_same(
     before: dict[str, Any], now: dict[str, Any], path: Path, may_differ: Collection[str]
 ) -> None:

@@ -25,7 +25,7 @@ from .examples import Shards
 from .networks import DepthChooser, Prediction, decide, to_cells, to_rows
 from .pictures import sheet
 from .real import RealFrames, score
-from .running import Run, RunSettings, learning_rate
+from .running import Run, RunSettings, learning_rate, take_weights
 
 
 @dataclass(kw_only=True)
@@ -204,7 +204,7 @@ def train(settings: Settings) -> Path:
     )
     smooth: Any = get_ema_multi_avg_fn
     if settings.initial is not None:
-        _take(raw_network, settings.initial)
+        take_weights(raw_network, settings.initial)
     average = AveragedModel(raw_network, multi_avg_fn=smooth(0.998))
     run = Run(
         fabric,
@@ -265,17 +265,6 @@ def train(settings: Settings) -> Path:
         if run.validates(step):
             look(step)
     return run.path
-
-
-def _take(network: DepthChooser, checkpoint: Path) -> None:
-    """Take the averaged weights of another run, as far as they fit."""
-    state = torch.load(checkpoint, map_location='cpu', weights_only=True)['average']
-    prefix = 'module.'
-    given = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-    own = network.state_dict()
-    fitting = {k: v for k, v in given.items() if k in own and own[k].shape == v.shape}
-    network.load_state_dict(own | fitting)
-    print(f'{checkpoint}: took {len(fitting)} of {len(own)} tensors.')
 
 
 if __name__ == '__main__':

@@ -28,7 +28,7 @@ from .hand_examples import HandShards
 from .hand_networks import Detections, HandDetector, HandJoints, Joints
 from .hand_samples import Frame, Frames, Window, Windows
 from .render.hand_skeleton import BONES
-from .running import Run, RunSettings, learning_rate
+from .running import Run, RunSettings, learning_rate, take_weights
 
 UInt8Array = npt.NDArray[np.uint8]
 
@@ -51,6 +51,8 @@ class Settings(RunSettings):
     """Samples of a step, on all devices together."""
     learning_rate: float = 1.5e-3
     """At its greatest; it rises over the first 3 % of the steps and falls as a cosine."""
+    initial: Path | None = None
+    """Checkpoint of another run to take the weights from; what it lacks stays random."""
     held_out: int = 500
     """Examples at the end of the shards that are not trained on but validated on."""
     mixed: bool = True
@@ -217,6 +219,8 @@ def train(settings: Settings) -> Path:
     raw_optimizer = torch.optim.AdamW(
         raw_network.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=0.02
     )
+    if settings.initial is not None:
+        take_weights(raw_network, settings.initial)
     smooth: Any = get_ema_multi_avg_fn
     average = AveragedModel(raw_network, multi_avg_fn=smooth(0.995), use_buffers=True)
     run = Run(

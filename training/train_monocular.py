@@ -27,7 +27,7 @@ from depth_refiner_ros.pictures import depth_scale
 from .examples import Shards
 from .monocular import Guess, MonocularDepth
 from .real import RealViews, relative_errors, score_views
-from .running import Run, RunSettings, learning_rate
+from .running import Run, RunSettings, learning_rate, take_weights
 from .views import Appearance, View, Views
 
 
@@ -51,6 +51,8 @@ class Settings(RunSettings):
     """Columns of a sample, a multiple of 16, px."""
     learning_rate: float = 1e-3
     """At its greatest; it rises over the first 3 % of the steps and falls as a cosine."""
+    initial: Path | None = None
+    """Checkpoint of another run to take the weights from; what it lacks stays random."""
     held_out: int = 50
     """Frames at the end of the shards that are not trained on but validated on."""
     real: tuple[Path, ...] = ()
@@ -162,6 +164,8 @@ def train(settings: Settings) -> Path:
     raw_optimizer = torch.optim.AdamW(
         raw_network.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=0.02
     )
+    if settings.initial is not None:
+        take_weights(raw_network, settings.initial)
     smooth: Any = get_ema_multi_avg_fn
     average = AveragedModel(raw_network, multi_avg_fn=smooth(0.995), use_buffers=True)
     run = Run(

@@ -9,7 +9,15 @@ torch = pytest.importorskip('torch', reason="training needs torch: pip install '
 pytest.importorskip('lightning_fabric', reason="training needs Fabric: pip install '.[train]'")
 
 from training import running
-from training.running import Run, RunSettings, check_same, learning_rate, plain, sample_numbers
+from training.running import (
+    Run,
+    RunSettings,
+    check_same,
+    learning_rate,
+    plain,
+    sample_numbers,
+    take_weights,
+)
 
 
 @dataclass(kw_only=True)
@@ -223,3 +231,16 @@ def test_settings_that_are_new_or_gone():
 
 def test_settings_become_plain():
     assert plain({'a': (Path('b'), 1), 'c': {'d': None}}) == {'a': ['b', 1], 'c': {'d': None}}
+
+
+def test_weights_of_another_run_are_taken_as_far_as_they_fit(tmp_path, capsys):
+    one = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Linear(3, 1))
+    other = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.Linear(3, 2))
+    kept = other[1].weight.clone()
+    average = torch.optim.swa_utils.AveragedModel(one)
+    path = tmp_path / 'checkpoint.pt'
+    torch.save({'average': average.state_dict()}, path)
+    take_weights(other, path)
+    assert torch.equal(other[0].weight, one[0].weight)
+    assert torch.equal(other[1].weight, kept)
+    assert 'took 2 of 4 tensors' in capsys.readouterr().out
