@@ -127,7 +127,8 @@ def blur(rgb: UInt8Array, diameter_px: Float32Array, *, highlights: float = 1.0)
         front = pool.submit(_layers, light, before, radius_px)
         # Of what is behind, the least blurred is nearest; of what is before, the most.
         scene = _with_background(light, behind, back.result())
-        scene = _with_foreground(scene, before, front.result()[::-1])
+        reach_px = -float(signed_px.min())
+        scene = _with_foreground(scene, before, front.result()[::-1], reach_px)
     return _picture(scene[:, :height, :width], highlights)
 
 
@@ -142,7 +143,9 @@ def _with_background(scene: Planes, behind: Float32Array, layers: list[Planes]) 
     return scene
 
 
-def _with_foreground(scene: Planes, before: Float32Array, layers: list[Planes]) -> Planes:
+def _with_foreground(
+    scene: Planes, before: Float32Array, layers: list[Planes], reach_px: float
+) -> Planes:
     """Return a scene covered by layers of what is before the focus, the nearest first.
 
     Under the soft edge of the foreground the scene is continued from beside it.
@@ -152,7 +155,8 @@ def _with_foreground(scene: Planes, before: Float32Array, layers: list[Planes]) 
     foreground = _laid_over(layers)
     hidden = np.asarray(cv2.dilate((before == 1).astype(np.uint8), _AROUND), np.bool_)
     seen = _halved(scene * ~hidden)
-    reach = 2 * math.ceil(_RADII_PX[len(layers) - 1]) + 1
+    # At half the resolution, this is twice as far as a disc reaches.
+    reach = 2 * math.ceil(reach_px) + 1
     beside = [cv2.blur(plane, (5, 5)) + _MIXED * cv2.blur(plane, (reach,) * 2) for plane in seen]
     continued = np.asarray(beside / np.maximum(beside[3], _TINY), np.float32)
     np.copyto(scene, _resized(continued, before.shape), where=hidden)
@@ -174,8 +178,8 @@ def _layers(light: Planes, share: Float32Array, radius_px: Float32Array) -> list
         radius_px: Radius of its disc, (H, W).
 
     Returns:
-        For every radius up to the largest there is: red, green, blue and coverage, premultiplied,
-        at half the resolution.
+        For every radius that something has, from the smallest: red, green, blue and coverage,
+        premultiplied, at half the resolution.
     """
     if not share.any():
         return []
@@ -189,7 +193,9 @@ def _layers(light: Planes, share: Float32Array, radius_px: Float32Array) -> list
         # A disc of r and one of R, by shares 1 - t and t, have the variance of one of
         # sqrt((1 - t) * r^2 + t * R^2).
         rest = np.clip((square_px2 - radius**2) / (larger**2 - radius**2), 0, 1)
-        layers.append(_spread(surface * (beyond - rest), radius))
+        share_here = beyond - rest
+        if share_here.any():
+            layers.append(_spread(surface * share_here, radius))
         beyond = rest
         if largest_px2 <= radius**2:
             break
