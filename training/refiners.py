@@ -1,0 +1,183 @@
+"""Trained refiners, to be used: exported, loaded, and applied to depth of any training here.
+
+A refiner takes depth crops of hands in the units of `training.hand_crops.HandCrops`, (B, 1, H, W)
+float32 metres nearer than 2 m as negative numbers, 0 where nothing is, and returns the like. What
+it makes into a hole is exactly 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
+import torch
+from torch import Tensor, nn
+
+from .hand_crops import BACKGROUND_M, CROP_PX, SIDE_M
+from .onnx_export import to_onnx
+from .simgan_networks import DepthRefiner, GreyRefiner
+
+Refiner = Callable[[Tensor], Tensor]
+Float32Array = npt.NDArray[np.float32]
+
+INPUT, OUTPUT = 'depth', 'refined'
+_SAME = 1e-4
+_FLIPPED = 1e-4
+
+
+class Deployed(nn.Module):
+    """A refiner of SimGAN as it is used: what it drops is 0.
+
+    Args:
+        network: Returns `training.simgan_networks.Refined`.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, depth: Tensor) -> Tensor:
+        """Return refined images, (B, 1, H, W)."""
+        refined: Tensor = self.network(depth).without_holes()
+        return refined
+
+
+def simgan_refiner(settings: Mapping[str, Any]) -> DepthRefiner | GreyRefiner:
+    """Return the network of a run of `training.train_simgan`, untrained, from its settings."""
+    size = {name: settings[name] for name in ('kernel', 'blocks', 'maps', 'direct')}
+    if settings['domain'] == 'gaze':
+        return GreyRefiner(**size)
+    return DepthRefiner(**size, holes=settings['holes'], grain=settings['grain'])
+
+
+def load_refiner(path: Path) -> Refiner:
+    """Return the refiner of a checkpoint of `training.train_simgan`, or of an ONNX file.
+
+    A checkpoint's works on whichever device its input is; it has the best weights that were
+    validated. An ONNX file is run on the CPU.
+
+    Raises:
+        ValueError: If the file is of something else.
+    """
+    if path.suffix == '.onnx':
+        return _exported(path)
+    state = torch.load(path, map_location='cpu', weights_only=True)
+    if 'refiner' not in state:
+        raise ValueError(
+            f'{path} has no refiner: give a checkpoint of training.train_simgan or an ONNX file.'
+        )
+    network = simgan_refiner(state['settings'])
+    network.load_state_dict(state['best']['weights'] or state['refiner'])
+    deployed = Deployed(network).eval()
+
+    @torch.no_grad()
+    def refine(depth: Tensor) -> Tensor:
+        refined: Tensor = deployed.to(depth.device)(depth)
+        return refined
+
+    return refine
+
+
+def _exported(path: Path) -> Refiner:
+    session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
+    names = [i.name for i in session.get_inputs()], [o.name for o in session.get_outputs()]
+    if names != ([INPUT], [OUTPUT]):
+        raise ValueError(f'{path} is no refiner: it makes {names[1]} of {names[0]}.')
+
+    def refine(depth: Tensor) -> Tensor:
+        (refined,) = session.run([OUTPUT], {INPUT: depth.detach().cpu().numpy()})
+        return torch.from_numpy(refined).to(depth.device)
+
+    return refine
+
+
+def export_refiner(
+    network: nn.Module, path: Path, images: Tensor, metadata: Mapping[str, Any], *, unit: float
+) -> None:
+    """Write a refiner of SimGAN as an ONNX file from depth to refined, and compare the two.
+
+    Args:
+        network: On the CPU.
+        path: Where to.
+        images: (B, 1, H, W) to compare on; any other number and size will do as well.
+        metadata: What to say of it in the file.
+        unit: Of the images, in millimetres, or in levels of grey.
+
+    Raises:
+        SystemExit: If ONNX Runtime finds values that differ by more than a ten-thousandth of
+            1000 units, or holes elsewhere.
+    """
+    deployed = Deployed(network).eval()
+    sizes = dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)
+    to_onnx(deployed, path, (images[:2],), (INPUT,), (OUTPUT,), {INPUT: sizes})
+    model = onnx.load(str(path))
+    del model.metadata_props[:]
+    entry = model.metadata_props.add()
+    entry.key = 'depth_refiner'
+    entry.value = json.dumps({'format': 1, **metadata})
+    for node in model.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ''
+    onnx.checker.check_model(model)
+    onnx.save(model, str(path))
+    with torch.no_grad():
+        wanted = deployed(images)
+    off, flipped = difference(_exported(path)(images), wanted)
+    if not (unit * off <= 1e3 * _SAME and flipped <= _FLIPPED):
+        path.unlink()
+        raise SystemExit(
+            f'Not exported: ONNX Runtime differs from PyTorch by {unit * off:.2g}, and in '
+            f'{100 * flipped:.2g} % of holes.'
+        )
+    print(
+        f'{path}: ONNX Runtime within {unit * off:.2g} of PyTorch, holes the same but for '
+        f'{1e6 * flipped:.0f} in a million pixels.'
+    )
+
+
+def difference(got: Tensor, wanted: Tensor) -> tuple[float, float]:
+    """Return the greatest difference where neither has a hole, and the share where just one has.
+
+    A decision that hangs on a rounding error is not to be counted as a metre.
+    """
+    both = (got != 0) & (wanted != 0)
+    flipped = float(((got != 0) != (wanted != 0)).float().mean())
+    return float((got - wanted).abs()[both].max()) if both.any() else 0.0, flipped
+
+
+def refined_m(
+    refiner: Refiner, depth_m: Float32Array, hand: npt.NDArray[np.bool_], mm_per_px: float
+) -> Float32Array:
+    """Return depth of which a hand is refined, at the scale that refiners are trained at.
+
+    Crops of 300 mm have 224 pixels, so an image is refined at 1.34 mm a pixel, whatever it has
+    itself; how much a pixel of the result changed, or whether it is a hole, is that of the
+    nearest pixel there.
+
+    Args:
+        refiner: See `load_refiner`.
+        depth_m: (H, W), NaN where nothing is.
+        hand: (H, W), what is refined; the rest stays.
+        mm_per_px: Width of a pixel at the hand.
+    """
+    hand = hand & np.isfinite(depth_m)
+    if not hand.any():
+        return depth_m
+    height, width = depth_m.shape
+    scale = mm_per_px * CROP_PX / (1e3 * SIDE_M)
+    size = (max(8, round(width * scale)), max(8, round(height * scale)))
+    crop = np.where(hand, depth_m - np.float32(BACKGROUND_M), np.float32(0))
+    crop = cv2.resize(crop, size, interpolation=cv2.INTER_NEAREST)
+    refined = refiner(torch.from_numpy(crop)[None, None])[0, 0].numpy()
+    # Changes, not depth, are brought back: pixels in between keep the surface they are on.
+    change = np.where((refined != 0) & (crop != 0), refined - crop, np.nan).astype(np.float32)
+    change[crop == 0] = 0
+    change = cv2.resize(change, (width, height), interpolation=cv2.INTER_NEAREST)
+    return np.where(hand, depth_m + change, depth_m)
