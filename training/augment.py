@@ -17,6 +17,8 @@ from torch.nn import functional
 from torch.utils.data import Dataset
 
 from .examples import Shards
+from .hand_crops import BACKGROUND_M
+from .refiners import REFINED_SHARE, Refiner
 
 
 class Sample(NamedTuple):
@@ -68,6 +70,8 @@ class Samples(Dataset[Sample]):
         augmentation: None leaves measurements and colours as they are.
         frames: Which frames of the shards are used.
         count: How many samples there are.
+        refiner: Measures a share of the exact samples; trained on whole frames, that is, not on
+            hands. See `training.refiners`.
     """
 
     def __init__(
@@ -78,6 +82,8 @@ class Samples(Dataset[Sample]):
         augmentation: Augmentation | None,
         frames: range,
         count: int,
+        *,
+        refiner: Refiner | None = None,
     ) -> None:
         self.shards = shards
         self.seed = seed
@@ -85,6 +91,7 @@ class Samples(Dataset[Sample]):
         self.augmentation = augmentation
         self.frames = frames
         self.count = count
+        self.refiner = refiner
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -97,8 +104,13 @@ class Samples(Dataset[Sample]):
         light = color.float() / 255
         if (a := self.augmentation) is not None:
             if rng.random() < a.exact_share:
-                noise = rng.uniform(0, 0.003) * rng.standard_normal(truth_m.shape, np.float32)
-                raw_m = truth_m * (1 + torch.from_numpy(noise.astype(np.float32)))
+                if self.refiner is not None and rng.random() < REFINED_SHARE:
+                    crop = (truth_m - BACKGROUND_M).nan_to_num(0.0)
+                    refined = self.refiner(crop[None])[0]
+                    raw_m = torch.where(refined != 0, refined + BACKGROUND_M, torch.nan)
+                else:
+                    noise = rng.uniform(0, 0.003) * rng.standard_normal(truth_m.shape, np.float32)
+                    raw_m = truth_m * (1 + torch.from_numpy(noise.astype(np.float32)))
             else:
                 truth_m = truth_m.masked_fill(rim(raw_m, a.rim_px), torch.nan)
             hole = torch.zeros_like(raw_m, dtype=torch.bool)

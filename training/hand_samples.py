@@ -15,8 +15,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from .hand_crops import SIDE_M
 from .hand_examples import CENTER, UNIT_M, HandShards
 from .hand_networks import DETECTOR_CELL_PX, WINDOW_M, WINDOW_PX
+from .refiners import REFINED_SHARE, Refiner, refined_m
 
 Float32Array = npt.NDArray[np.float32]
 
@@ -167,6 +169,7 @@ class Windows(Dataset[Window]):
         used: Which windows.
         count: How many samples there are.
         changed: Else centred, upright and without noise.
+        refiner: Measures a share of the hands; see `training.refiners`.
     """
 
     def __init__(
@@ -178,6 +181,7 @@ class Windows(Dataset[Window]):
         count: int,
         *,
         changed: bool = True,
+        refiner: Refiner | None = None,
     ) -> None:
         self.shards = shards
         self.frames = frames
@@ -185,6 +189,7 @@ class Windows(Dataset[Window]):
         self.used = used
         self.count = count
         self.changed = changed
+        self.refiner = refiner
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -207,7 +212,12 @@ class Windows(Dataset[Window]):
         center_m = joints_m[CENTER].copy()
         half_m, angle_deg, mirrored = WINDOW_M, 0.0, False
         if self.changed:
-            depth_m = measured(depth_m, k[0, 0], 1e3 * center_m[2] / k[0, 0], rng)
+            mm_per_px = float(1e3 * center_m[2] / k[0, 0])
+            if self.refiner is not None and rng.random() < REFINED_SHARE:
+                near = np.abs(np.nan_to_num(depth_m) - center_m[2]) < 0.5 * SIDE_M
+                depth_m = refined_m(self.refiner, depth_m, near, mm_per_px)
+            else:
+                depth_m = measured(depth_m, k[0, 0], mm_per_px, rng)
             # Detection and tracking say where the hand is, about.
             center_m += np.clip(rng.normal(0, 0.012, 3), -0.03, 0.03)
             half_m *= float(np.exp(rng.normal(0, 0.06)))

@@ -28,6 +28,8 @@ Refiner = Callable[[Tensor], Tensor]
 Float32Array = npt.NDArray[np.float32]
 
 INPUT, OUTPUT = 'depth', 'refined'
+REFINED_SHARE = 0.5
+"""Of the samples that a training with a refiner sees; models of sensors measure the others."""
 _SAME = 1e-4
 _FLIPPED = 1e-4
 
@@ -173,11 +175,23 @@ def refined_m(
     height, width = depth_m.shape
     scale = mm_per_px * CROP_PX / (1e3 * SIDE_M)
     size = (max(8, round(width * scale)), max(8, round(height * scale)))
-    crop = np.where(hand, depth_m - np.float32(BACKGROUND_M), np.float32(0))
-    crop = cv2.resize(crop, size, interpolation=cv2.INTER_NEAREST)
+    crop = _resized(np.where(hand, depth_m - np.float32(BACKGROUND_M), np.float32(0)), size)
     refined = refiner(torch.from_numpy(crop)[None, None])[0, 0].numpy()
     # Changes, not depth, are brought back: pixels in between keep the surface they are on.
     change = np.where((refined != 0) & (crop != 0), refined - crop, np.nan).astype(np.float32)
     change[crop == 0] = 0
-    change = cv2.resize(change, (width, height), interpolation=cv2.INTER_NEAREST)
-    return np.where(hand, depth_m + change, depth_m)
+    back = cv2.resize(change, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+    return np.where(hand, depth_m + back, depth_m).astype(np.float32)
+
+
+def _resized(crop: Float32Array, size: tuple[int, int]) -> Float32Array:
+    """Resize a crop without stairs on its surfaces, and without a surface between two of them."""
+    nearest = cv2.resize(crop, size, interpolation=cv2.INTER_NEAREST_EXACT)
+    total = cv2.resize(crop, size, interpolation=cv2.INTER_LINEAR)
+    share = cv2.resize((crop != 0).astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
+    smooth = total / np.maximum(share, np.float32(0.01))
+    surface = (nearest != 0) & (np.abs(smooth - nearest) < _STEP_M)
+    return np.where(surface, smooth, nearest).astype(np.float32)
+
+
+_STEP_M = 0.005

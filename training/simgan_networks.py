@@ -65,6 +65,7 @@ class RefinerLayers(nn.Sequential):
         last = nn.Conv2d(maps, outputs, 1)
         # With the way around, little is said at first: the refiner starts near the identity.
         nn.init.normal_(last.weight, 0, 1e-3)
+        assert last.bias is not None
         nn.init.zeros_(last.bias)
         super().__init__(
             nn.Conv2d(inputs, maps, kernel, padding=kernel // 2),

@@ -25,6 +25,7 @@ from .examples import Shards
 from .networks import DepthChooser, Prediction, decide, to_cells, to_rows
 from .pictures import sheet
 from .real import RealFrames, score
+from .refiners import load_refiner
 from .running import Run, RunSettings, learning_rate, take_weights
 
 
@@ -46,6 +47,9 @@ class Settings(RunSettings):
     """Columns of a sample, a multiple of 32, px."""
     learning_rate: float = 1.5e-3
     """At its greatest; it rises over the first 3 % of the steps and falls as a cosine."""
+    refiner: Path | None = None
+    """Refiner of whole frames, not of hands, that measures half of the exact samples: a
+    checkpoint or an ONNX file, see docs/synth2real.md."""
     initial: Path | None = None
     """Checkpoint of another run to take the weights from; what it lacks stays random."""
     held_out: int = 50
@@ -222,7 +226,13 @@ def train(settings: Settings) -> Path:
     held_out = range(used.stop % len(shards), len(shards))
     size = (settings.height, settings.width)
     samples = Samples(
-        shards, settings.seed, size, settings.augmentation, used, settings.steps * settings.batch
+        shards,
+        settings.seed,
+        size,
+        settings.augmentation,
+        used,
+        settings.steps * settings.batch,
+        refiner=load_refiner(settings.refiner) if settings.refiner else None,
     )
     checked = DataLoader(
         Samples(shards, settings.seed + 1, size, settings.augmentation, held_out, 48), 8

@@ -27,6 +27,7 @@ import tyro
 from .hand_examples import HandShards
 from .hand_networks import Detections, HandDetector, HandJoints, Joints
 from .hand_samples import Frame, Frames, Window, Windows
+from .refiners import load_refiner
 from .render.hand_skeleton import BONES
 from .running import Run, RunSettings, learning_rate, take_weights
 
@@ -53,6 +54,9 @@ class Settings(RunSettings):
     """At its greatest; it rises over the first 3 % of the steps and falls as a cosine."""
     initial: Path | None = None
     """Checkpoint of another run to take the weights from; what it lacks stays random."""
+    refiner: Path | None = None
+    """Refiner that measures half of the rendered hands, in place of models of sensors: a
+    checkpoint of training.train_simgan or an ONNX file, see docs/synth2real.md; for joints."""
     held_out: int = 500
     """Examples at the end of the shards that are not trained on but validated on."""
     mixed: bool = True
@@ -210,6 +214,8 @@ def train(settings: Settings) -> Path:
     """Train, and return the path of the last checkpoint."""
     fabric = settings.fabric()
     joints = settings.network == 'joints'
+    if settings.refiner and not joints:
+        raise SystemExit('--refiner is of crops of hands; the detector sees whole frames.')
     try:
         frames = HandShards(settings.data, 'frames')
         shards = HandShards(settings.data, 'windows') if joints else frames
@@ -241,7 +247,8 @@ def train(settings: Settings) -> Path:
     samples: Any
     checked: Any
     if joints:
-        samples = Windows(shards, frames, settings.seed, used, count)
+        refiner = load_refiner(settings.refiner) if settings.refiner else None
+        samples = Windows(shards, frames, settings.seed, used, count, refiner=refiner)
         checked = Windows(shards, frames, settings.seed + 1, held_out, len(held_out))
     else:
         samples = Frames(shards, settings.seed, used, count)

@@ -57,6 +57,26 @@ def test_exact_samples_have_no_holes_of_a_sensor(rooms):
         assert ((sample.depth_m - sample.truth_m).abs() / sample.truth_m).max() < 0.02
 
 
+def test_a_refiner_measures_half_of_the_exact_samples(rooms):
+    def farther(depth):
+        """4 cm farther, and nothing in the first row."""
+        assert depth.shape == (1, 1, 32, 64)
+        assert set(depth.unique().tolist()) <= {-1.0, 0.0}
+        moved = depth + 0.04
+        moved[..., 0, :] = 0
+        return moved
+
+    exact = Augmentation(**(vars(NEVER) | {'exact_share': 1.0}))
+    found = Samples(Shards(rooms), 0, (32, 64), exact, range(10), 40, refiner=farther)
+    refined = 0
+    for number in range(40):
+        sample = found[number]
+        if (sample.depth_m[0, 0] == 0).all():
+            refined += 1
+            assert (sample.depth_m - sample.truth_m)[0, 1:].sub(0.04).abs().max() < 1e-6
+    assert 10 <= refined <= 30
+
+
 def test_the_rim_of_a_sensors_holes_is_not_learned_from(rooms):
     for number in range(10):
         sample = samples(rooms, NEVER)[number]

@@ -135,6 +135,30 @@ def test_measured_depth_is_about_the_depth():
         np.testing.assert_allclose(middle[np.isfinite(middle)], 1, atol=0.05)
 
 
+def test_a_refiner_measures_half_of_the_hands(folder):
+    shards = HandShards(folder, 'windows')
+    calls = []
+
+    def nearer(depth):
+        calls.append(depth)
+        return torch.where(depth != 0, depth - 0.02, 0.0)
+
+    def samples(refiner):
+        return Windows(shards, None, 0, range(len(shards)), 40, refiner=refiner)
+
+    for number in range(40):
+        samples(nearer)[number]
+    assert 10 <= len(calls) <= 30
+    for depth in calls:
+        # Units of crops, and their scale: 380 mm at 1.34 mm.
+        hand = depth[depth != 0]
+        assert hand.max() - hand.min() <= 0.3
+        assert abs(depth.shape[2] - 380 / (300 / 224)) < 40
+    # Off, samples are what they were.
+    for a, b in zip(samples(None)[3], Windows(shards, None, 0, range(12), 40)[3], strict=True):
+        assert torch.equal(a, b)
+
+
 def test_a_window_by_hand():
     values = normalised(np.float32([np.nan, 0.5, 0.645, 2.0]), 0.5, 0.145)
     np.testing.assert_allclose(values, [1, 0, 1, 1], atol=1e-6)
