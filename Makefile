@@ -47,7 +47,7 @@ weights-hands: hands
 	$(BIN)/python -m training.export_hands runs/hand_detector/checkpoint.pt $(MODELS)/hand_detector.onnx --data data/hands
 
 weights-mono: rooms
-	$(BIN)/python -m training.train_monocular data/rooms runs/mono_base --steps 3000
+	$(BIN)/python -m training.train_monocular data/rooms runs/mono_base --steps 2400
 	$(BIN)/python -m training.export_monocular runs/mono_base/checkpoint.pt $(MODELS)/mono_base.onnx
 
 clean:

@@ -54,7 +54,7 @@ class GreyImages(Dataset[Tensor]):
         image = cv2.imread(str(path), cv2.IMREAD_ANYDEPTH | cv2.IMREAD_GRAYSCALE)
         if image is None:
             raise OSError(f'{path} cannot be read as an image.')
-        grey = image.astype(np.float32) / np.float32(255 if image.dtype == np.uint8 else 65535)
+        grey = image.astype(np.float32) / np.float32(65535 if image.dtype == np.uint16 else 255)
         height, width = self.size
         if grey.shape != (height, width):
             grey = cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA)

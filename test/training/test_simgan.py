@@ -197,17 +197,18 @@ def test_grain_is_of_the_image():
 
 
 def test_what_networks_see():
-    depth = torch.zeros(1, 1, 5, 5)
-    depth[..., 1:4, 1:4] = -1.3
-    depth[..., 2, 2] = -1.3 + 0.009  # 9 mm farther than its neighbours
+    depth = torch.zeros(1, 1, 7, 7)
+    depth[..., 1:6, 1:6] = -1.3
+    depth[..., 3, 3] = -1.3 + 0.009  # 9 mm farther than the others
     relative, fine, kept = seen_depth(Refined(depth, (depth != 0).float()))[0]
-    assert kept.sum() == 9
-    # The mean is 1 mm farther than the eight; 5 cm are 1.
-    assert relative[1, 1] == pytest.approx(-0.001 / 0.05, abs=1e-5)
-    assert relative[2, 2] == pytest.approx(0.008 / 0.05, abs=1e-5)
+    assert kept.sum() == 25
+    # The mean is 9 / 25 mm farther than the others; 5 cm are 1.
+    assert relative[1, 1] == pytest.approx(-0.00036 / 0.05, abs=1e-5)
+    assert relative[3, 3] == pytest.approx(0.00864 / 0.05, abs=1e-5)
     # In the middle 8 mm from the mean of nine, 1.6 units, squashed; at the corner of four.
-    assert fine[2, 2] == pytest.approx(1.6 / 2.6, abs=1e-4)
+    assert fine[3, 3] == pytest.approx(1.6 / 2.6, abs=1e-4)
     assert fine[1, 1] == pytest.approx(-0.45 / 1.45, abs=1e-4)
+    assert fine[2, 2] == 0  # two away are only others like it
     assert (relative[0] == 0).all()
     assert (fine[0] == 0).all()
     # Where the hand is does not matter, nor what is under a hole.
