@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import ClassVar, Literal, NamedTuple, overload
+from typing import ClassVar, Literal, NamedTuple, Protocol, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -181,7 +181,23 @@ class Dataset(Sequence[Sample]):
         return (self[i] for i in range(len(self)))
 
 
-def require_shippable(datasets: Iterable[Dataset], *, research: bool = False) -> None:
+class Licensed(Protocol):
+    """What is asked whether it may be trained on."""
+
+    @property
+    def path(self) -> Path:
+        """Where it lies."""
+
+    @property
+    def kind(self) -> str:
+        """Which dataset it is."""
+
+    @property
+    def licence(self) -> Licence:
+        """What it may be used for."""
+
+
+def require_shippable(datasets: Iterable[Licensed], *, research: bool = False) -> None:
     """Refuse datasets whose licence forbids giving away weights trained on them.
 
     Args:
