@@ -8,7 +8,7 @@ A model is an ONNX file that takes and returns metres; all pre-processing is ins
 
 from __future__ import annotations
 
-from .guarded import GuardedModel
+from .guarded import ChosenModel, GuardedModel, Inference, Learned
 from .loading import BACK_ENDS, load_model
 from .model import Model, ModelError, shipped_models
 from .onnx_file import ModelMetadata, OnnxFile, read_onnx
@@ -16,7 +16,10 @@ from .parity import ParityReport, check_parity
 
 __all__ = [
     'BACK_ENDS',
+    'ChosenModel',
     'GuardedModel',
+    'Inference',
+    'Learned',
     'Model',
     'ModelError',
     'ModelMetadata',

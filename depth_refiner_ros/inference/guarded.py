@@ -1,8 +1,8 @@
-"""A model that may fail without silencing anybody."""
+"""Models that may fail without silencing anybody."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import time
 from typing import Any
 
@@ -16,6 +16,9 @@ FIRST_RETRY_S = 1.0
 LAST_RETRY_S = 60.0
 PATIENCE = 3
 """Frames in a row that a model may be late for."""
+
+Outputs = Mapping[str, npt.NDArray[np.float32]]
+Inference = Callable[..., Outputs | None]
 
 
 class GuardedModel:
@@ -95,3 +98,77 @@ class GuardedModel:
         self.trouble = trouble
         self._retry_s = self._clock_s() + self._wait_s
         self._wait_s = min(2 * self._wait_s, LAST_RETRY_S)
+
+
+class ChosenModel:
+    """Runs the model that parameters name, and another one as soon as they name another.
+
+    Args:
+        given: What runs whatever they name.
+
+    Attributes:
+        trouble: Why it does not run; empty if it does, or has not been asked to.
+        back_end: What ran the last frame; empty if nothing did.
+        told: Why that back end was chosen, once it was.
+    """
+
+    def __init__(self, given: Inference | None = None) -> None:
+        self._given = given
+        self._named: tuple[tuple[str, str, int], GuardedModel] | None = None
+        self.trouble = self.back_end = self.told = ''
+
+    def __call__(
+        self, name: str, device: str, threads: int, *, deadline_s: float = 0.0, **inputs: Any
+    ) -> Outputs | None:
+        """Run the model, or return None where it cannot run.
+
+        Args:
+            name: Of a shipped model, or the path of an .onnx file.
+            device: What is to run it, see `load_model`.
+            threads: Of the CPU; 0 lets the back end choose.
+            deadline_s: Longest that it may take a frame; 0 sets none.
+            inputs: Of the model.
+        """
+        run = self._given or self._guarded(name, device, threads, deadline_s)
+        outputs = run(**inputs)
+        self.trouble, self.told = getattr(run, 'trouble', ''), getattr(run, 'told', '')
+        self.back_end = '' if outputs is None else getattr(run, 'back_end', 'model')
+        return outputs
+
+    def leave(self) -> None:
+        """Note that no model is wanted."""
+        self.trouble = self.back_end = ''
+
+    def _guarded(self, name: str, device: str, threads: int, deadline_s: float) -> GuardedModel:
+        choice = (name, device, threads)
+        if self._named is None or self._named[0] != choice:
+            self._named = choice, GuardedModel.named(name, device, threads=threads)
+        self._named[1].deadline_s = deadline_s
+        return self._named[1]
+
+
+class Learned:
+    """A stage that tells its host how its models fare.
+
+    Attributes:
+        models: Its models; the first one's back end is told.
+        otherwise: What is told where no model runs.
+    """
+
+    models: tuple[ChosenModel, ...] = ()
+    otherwise = ''
+
+    @property
+    def trouble(self) -> str:
+        """Why a model does not run; empty if all do."""
+        return '; '.join(dict.fromkeys(each.trouble for each in self.models if each.trouble))
+
+    @property
+    def back_end(self) -> str:
+        """What ran the last frame."""
+        return (not self.trouble and self.models[0].back_end) or self.otherwise
+
+    @property
+    def note(self) -> str:
+        """Why these back ends were chosen, once they were."""
+        return ' '.join(each.told for each in self.models if each.told)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 import math
 from typing import Any, ClassVar
@@ -22,7 +22,7 @@ from ..data import (
 )
 from ..filters.alignment import Alignment, fit_alignment
 from ..filters.noise import SENSORS
-from ..inference import BACK_ENDS, GuardedModel
+from ..inference import BACK_ENDS, ChosenModel, Inference, Learned
 from ..stage import Input, Parameters, Topic, parameter
 from .project_points import registered
 
@@ -71,16 +71,11 @@ class EstimateDepthParameters(Parameters):
     )
 
 
-class EstimateDepth:
+class EstimateDepth(Learned):
     """Says how far everything in a colour picture is.
 
     Alone it believes the metres its training taught, which are a guess; with measurements,
     however few, it keeps these and brings the rest to their scale.
-
-    Attributes:
-        trouble: Why the model does not run; empty if it does.
-        back_end: What runs it; empty while nothing does.
-        note: Why that back end was chosen, once it was.
     """
 
     Parameters: ClassVar[Any] = EstimateDepthParameters
@@ -101,12 +96,11 @@ class EstimateDepth:
     def __init__(
         self,
         parameters: EstimateDepthParameters | None = None,
-        model: Callable[..., Mapping[str, Any] | None] | None = None,
+        model: Inference | None = None,
     ) -> None:
         self.parameters = parameters or EstimateDepthParameters()
-        self.trouble = self.note = self.back_end = ''
-        self._given = model
-        self._guarded: tuple[tuple[str, str, int], GuardedModel] | None = None
+        self._model = ChosenModel(model)
+        self.models = (self._model,)
         self._aligned: tuple[int, Alignment] | None = None
 
     def __call__(
@@ -166,13 +160,6 @@ class EstimateDepth:
     ) -> tuple[Float32Array, Float32Array] | None:
         """Run the model; None if it cannot run."""
         p = self.parameters
-        if self._given is not None:
-            model: Callable[..., Mapping[str, Any] | None] = self._given
-        else:
-            wanted = (p.model, p.device, p.threads)
-            if self._guarded is None or self._guarded[0] != wanted:
-                self._guarded = wanted, GuardedModel.named(p.model, p.device, threads=p.threads)
-            model = self._guarded[1]
         height, width = color.rgb.shape[:2]
         factor = max(1, round(width / _WORKING_WIDTH_PX))
         rgb = color.rgb
@@ -184,9 +171,9 @@ class EstimateDepth:
             scale = np.array([size[0] / width, size[1] / height] * 2)
             edge = np.array([0, 0, 0.5, 0.5])
             intrinsics = ((intrinsics + edge) * scale - edge).astype(np.float32)
-        outputs = model(color=np.ascontiguousarray(rgb), intrinsics=intrinsics)
-        self.trouble, self.note = getattr(model, 'trouble', ''), getattr(model, 'told', '')
-        self.back_end = '' if outputs is None else getattr(model, 'back_end', 'model')
+        outputs = self._model(
+            p.model, p.device, p.threads, color=np.ascontiguousarray(rgb), intrinsics=intrinsics
+        )
         if outputs is None:
             return None
 

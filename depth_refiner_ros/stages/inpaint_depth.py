@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -22,7 +22,7 @@ from ..data import (
 from ..filters.inpaint import Inpainting, inpaint, narrow, without_strays
 from ..filters.noise import SENSORS
 from ..geometry import check_camera_fits
-from ..inference import BACK_ENDS, GuardedModel
+from ..inference import BACK_ENDS, ChosenModel, Inference, Learned
 from ..stage import Input, Parameters, Topic, parameter
 from .project_points import registered
 
@@ -89,18 +89,14 @@ class InpaintDepthParameters(Parameters):
     )
 
 
-class InpaintDepth:
+class InpaintDepth(Learned):
     """Fills holes with the surfaces around them and marks every pixel it invented.
 
     A hole takes the surface it belongs to, never a blend of two: an occlusion shadow continues
     the background, a plane continues as a plane.
-
-    Attributes:
-        trouble: Why the model does not run; empty if it does, or none is wanted.
-        back_end: What fills holes: the back end of the model, or 'classical'.
-        note: Why that back end was chosen, once it was.
     """
 
+    otherwise = 'classical'
     Parameters: ClassVar[Any] = InpaintDepthParameters
     inputs: ClassVar[Mapping[str, Input]] = {
         'depth': Topic(DepthImage, 'depth/image_rect'),
@@ -119,13 +115,12 @@ class InpaintDepth:
     def __init__(
         self,
         parameters: InpaintDepthParameters | None = None,
-        model: Callable[..., Mapping[str, Any] | None] | None = None,
+        model: Inference | None = None,
     ) -> None:
         self.parameters = parameters or InpaintDepthParameters()
-        self.trouble = self.note = ''
-        self.back_end = 'classical'
-        self._given = model
-        self._guarded: tuple[tuple[str, str, int], GuardedModel] | None = None
+        self._given = model is not None
+        self._model = ChosenModel(model)
+        self.models = (self._model,)
 
     def __call__(
         self,
@@ -181,23 +176,19 @@ class InpaintDepth:
     ) -> Mapping[str, Float32Array] | None:
         """Run the model, if one is wanted and runs; None leaves the frame to the filter."""
         p = self.parameters
-        if self._given is not None:
-            model: Callable[..., Mapping[str, Any] | None] = self._given
-        elif p.model:
-            wanted = (p.model, p.device, p.threads)
-            if self._guarded is None or self._guarded[0] != wanted:
-                self._guarded = wanted, GuardedModel.named(p.model, p.device, threads=p.threads)
-            model = self._guarded[1]
-            model.deadline_s = p.model_deadline_s
-        else:
-            self.trouble, self.back_end = '', 'classical'
+        if not (p.model or self._given):
+            self._model.leave()
             return None
         if color is None:
             color = np.zeros((*depth_m.shape, 3), np.uint8)
-        outputs = model(depth_m=depth_m, color=np.ascontiguousarray(color))
-        self.trouble, self.note = getattr(model, 'trouble', ''), getattr(model, 'told', '')
-        self.back_end = 'classical' if outputs is None else getattr(model, 'back_end', 'model')
-        return outputs
+        return self._model(
+            p.model,
+            p.device,
+            p.threads,
+            deadline_s=p.model_deadline_s,
+            depth_m=depth_m,
+            color=np.ascontiguousarray(color),
+        )
 
     def _taken(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -30,7 +30,7 @@ from ..filters.hands import (
     window,
 )
 from ..geometry import check_camera_fits
-from ..inference import BACK_ENDS, GuardedModel
+from ..inference import BACK_ENDS, ChosenModel, Inference, Learned
 from ..stage import Input, Parameters, Topic, parameter
 
 _SAME_HAND_M = 0.07
@@ -43,8 +43,6 @@ _LOST_FRAMES = 3
 """Frames in a row without a hand after which it is given up; it is not published meanwhile."""
 _SIDE_SHARE = 0.15
 """Of a frame in what is believed of a hand's side: a glimpse does not change it."""
-
-Model = Callable[..., 'Mapping[str, Any] | None']
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,16 +113,11 @@ class _Found:
         return center_m
 
 
-class TrackHands:
+class TrackHands(Learned):
     """Finds hands in depth images and says where their 21 joints are, in metres.
 
     No hand gives an empty value, not a guess. Works on raw, refined or inpainted depth: whatever
     an earlier stage puts out, or arrives.
-
-    Attributes:
-        trouble: Why no model runs; empty if they do.
-        back_end: What runs the joints model.
-        note: Why that back end was chosen, once it was.
     """
 
     Parameters: ClassVar[Any] = TrackHandsParameters
@@ -141,13 +134,11 @@ class TrackHands:
     def __init__(
         self,
         parameters: TrackHandsParameters | None = None,
-        joints: Model | None = None,
-        detector: Model | None = None,
+        joints: Inference | None = None,
+        detector: Inference | None = None,
     ) -> None:
         self.parameters = parameters or TrackHandsParameters()
-        self.trouble = self.note = self.back_end = ''
-        self._given = (joints, detector)
-        self._guarded: tuple[tuple[Any, ...], tuple[GuardedModel, GuardedModel]] | None = None
+        self._joints, self._detector = self.models = ChosenModel(joints), ChosenModel(detector)
         self._tracks: list[_Track] = []
         self._next = 0
         self._last_ns: int | None = None
@@ -166,47 +157,23 @@ class TrackHands:
         if not 0 <= since_s <= _FORGET_S:
             self._tracks, self._looked_ns, since_s = [], None, 0.0
         self._last_ns = stamp_ns
-        joints, detector = self._models()
 
-        found = self._followed(joints, depth.depth_m, camera)
+        found = self._followed(depth.depth_m, camera)
         if len(self._tracks) < p.max_hands and self._due(stamp_ns):
             self._looked_ns = stamp_ns
-            found += self._new(joints, detector, depth.depth_m, camera)
-        self._tell(joints)
+            found += self._new(depth.depth_m, camera)
         hands = self._hands(depth.header, camera, found, since_s)
         return {'hands': hands, 'markers': HandMarkers(hands), 'poses': HandPoses(hands)}
 
-    # ------------------------------------------------------------------------------- models
+    # ------------------------------------------------------------------------------ windows
 
-    def _models(self) -> tuple[Model, Model]:
-        given_joints, given_detector = self._given
-        p = self.parameters
-        wanted = (p.joints_model, p.detector_model, p.device, p.threads)
-        if given_joints is not None and given_detector is not None:
-            return given_joints, given_detector
-        if self._guarded is None or self._guarded[0] != wanted:
-            made = (
-                GuardedModel.named(p.joints_model, p.device, threads=p.threads),
-                GuardedModel.named(p.detector_model, p.device, threads=p.threads),
-            )
-            self._guarded = wanted, made
-        return self._guarded[1]
-
-    def _tell(self, joints: Model) -> None:
-        if self._guarded is not None:
-            troubles = dict.fromkeys(each.trouble for each in self._guarded[1] if each.trouble)
-            self.trouble = '; '.join(troubles)
-            self.note = ' '.join(each.told for each in self._guarded[1] if each.told)
-        self.back_end = '' if self.trouble else getattr(joints, 'back_end', 'model')
-
-    def _read(
-        self, joints: Model, depth_m: Float32Array, camera: PinholeCamera, centers_m: Any
-    ) -> list[_Found]:
+    def _read(self, depth_m: Float32Array, camera: PinholeCamera, centers_m: Any) -> list[_Found]:
         """Run the joints network on windows; nothing if it cannot run."""
         if not len(centers_m):
             return []
         windows = np.stack([window(depth_m, camera, center_m) for center_m in centers_m])
-        outputs = joints(window=windows)
+        p = self.parameters
+        outputs = self._joints(p.joints_model, p.device, p.threads, window=windows)
         if outputs is None:
             return []
         found = []
@@ -217,17 +184,17 @@ class TrackHands:
         return found
 
     def _settled(
-        self, joints: Model, depth_m: Float32Array, camera: PinholeCamera, centers_m: Any
+        self, depth_m: Float32Array, camera: PinholeCamera, centers_m: Any
     ) -> list[_Found]:
         """Read windows, and once more those whose hands are not in the middle."""
-        found = self._read(joints, depth_m, camera, centers_m)
+        found = self._read(depth_m, camera, centers_m)
         off = [
             i
             for i, each in enumerate(found)
             if np.linalg.norm(each.center_m - centers_m[i]) > _OFF_CENTER_M
             and each.hand > 0.3 * self.parameters.threshold
         ]
-        again = self._read(joints, depth_m, camera, [found[i].center_m for i in off])
+        again = self._read(depth_m, camera, [found[i].center_m for i in off])
         for i, better in zip(off, again, strict=False):
             found[i] = better
         return found
@@ -240,11 +207,11 @@ class TrackHands:
         return (stamp_ns - self._looked_ns) / 1e9 >= self.parameters.detection_interval_s
 
     def _followed(
-        self, joints: Model, depth_m: Float32Array, camera: PinholeCamera
+        self, depth_m: Float32Array, camera: PinholeCamera
     ) -> list[tuple[_Track, _Found]]:
         """Look for every followed hand where it was."""
         centers_m = [track.center_m for track in self._tracks]
-        found = self._settled(joints, depth_m, camera, centers_m)
+        found = self._settled(depth_m, camera, centers_m)
         result: list[tuple[_Track, _Found]] = []
         for track, each in zip(self._tracks, found, strict=False):
             twice = any(
@@ -259,13 +226,11 @@ class TrackHands:
         self._tracks = [track for track in self._tracks if track.missed < _LOST_FRAMES]
         return result
 
-    def _new(
-        self, joints: Model, detector: Model, depth_m: Float32Array, camera: PinholeCamera
-    ) -> list[tuple[_Track, _Found]]:
+    def _new(self, depth_m: Float32Array, camera: PinholeCamera) -> list[tuple[_Track, _Found]]:
         """Look for hands that are not followed."""
         p = self.parameters
         image_m = detector_image(depth_m, camera)
-        outputs = detector(depth_m=image_m)
+        outputs = self._detector(p.detector_model, p.device, p.threads, depth_m=image_m)
         if outputs is None:
             return []
         places = candidates(
@@ -282,7 +247,7 @@ class TrackHands:
             if all(np.linalg.norm(place.center_m - other) > _SAME_HAND_M for other in known):
                 centers_m.append(place.center_m)
         result: list[tuple[_Track, _Found]] = []
-        found = self._settled(joints, depth_m, camera, centers_m[: 2 * p.max_hands])
+        found = self._settled(depth_m, camera, centers_m[: 2 * p.max_hands])
         for each in sorted(found, key=lambda one: -one.hand):
             if each.hand < p.threshold or len(self._tracks) >= p.max_hands:
                 break
