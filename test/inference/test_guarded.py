@@ -164,7 +164,7 @@ def test_what_is_given_runs_whatever_is_named():
 def test_a_stage_tells_of_all_its_models():
     class Stage(Learned):
         otherwise = 'classical'
-        models = ChosenModel(lambda: {}), ChosenModel(lambda: None)
+        models = ChosenModel(dict), ChosenModel(lambda: None)
 
     stage = Stage()
     one, other = stage.models
