@@ -41,8 +41,13 @@ SMALL = partial(GazeNetwork, maps=(8, 8, 16, 16, 24), hidden=64)
 
 @pytest.fixture
 def small(monkeypatch):
-    """A network of a few weights, and no export, which takes seconds."""
+    """A network of a few weights."""
     monkeypatch.setattr(train_gaze, 'GazeNetwork', SMALL)
+
+
+@pytest.fixture
+def unexported(monkeypatch):
+    """Leave out the export, which takes seconds, where it is not looked at."""
     monkeypatch.setattr(train_gaze, 'export', lambda *_: None)
 
 
@@ -157,7 +162,7 @@ def test_what_is_no_dataset_is_told(tmp_path):
 # -------------------------------------------------------------------------------------- training
 
 
-def test_training_learns(tmp_path, small):
+def test_training_learns(tmp_path, small, unexported):
     eyes = sample_eyes(9, 64)
     checked = EyeBatch(render_eyes(eyes), eyes.gaze)
     train(settings(tmp_path, steps=60, batch=16, learning_rate=3e-3, clean=True))
@@ -168,7 +173,7 @@ def test_training_learns(tmp_path, small):
     assert after['mean_deg'] < 0.8 * middle_deg
 
 
-def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path, stopped, small):
+def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path, stopped, small, unexported):
     train(settings(tmp_path / 'whole'))
     with stopped(2):
         train(settings(tmp_path / 'parts'))
@@ -179,10 +184,10 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(tmp_path, stopped, small):
         train(settings(tmp_path / 'parts', clean=True))
 
 
-def test_what_is_exported_says_what_the_network_says(tmp_path, capsys):
+def test_what_is_exported_says_what_the_network_says(tmp_path, small, capsys):
     model = train(settings(tmp_path, steps=1))
     assert 'degrees of PyTorch' in capsys.readouterr().out
-    network = GazeNetwork()
+    network = SMALL()
     network.load_state_dict(weights(tmp_path))
     grey = render_eyes(sample_eyes(2, 5))
     session = onnxruntime.InferenceSession(str(model), providers=['CPUExecutionProvider'])
@@ -199,11 +204,11 @@ def test_a_model_that_differs_is_not_exported(tmp_path, monkeypatch):
     def wrong(*_):
         monkeypatch.undo()
         train_gaze.onnx_export.to_onnx(
-            UnitGaze(GazeNetwork()).eval(), path, (torch.rand(2, 1, 35, 55),), ['grey'], ['gaze'],
+            UnitGaze(SMALL()).eval(), path, (torch.rand(2, 1, 35, 55),), ['grey'], ['gaze'],
             {'grey': {0: torch.export.Dim.DYNAMIC}},
         )  # fmt: skip
 
     monkeypatch.setattr(train_gaze.onnx_export, 'to_onnx', wrong)
     with pytest.raises(SystemExit, match='degrees off PyTorch'):
-        train_gaze.export(GazeNetwork(), path, torch.rand(2, 1, 35, 55))
+        train_gaze.export(SMALL(), path, torch.rand(2, 1, 35, 55))
     assert not path.exists()

@@ -12,6 +12,7 @@ is no refraction, no iris below the cornea's dome and no face.
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 import sys
 from typing import NamedTuple
@@ -79,9 +80,7 @@ class Eyes(NamedTuple):
 def gaze_of(yaw_deg: Tensor, pitch_deg: Tensor) -> Tensor:
     """Return unit vectors (B, 3) of gaze turned to the right of the picture and up, (B,) each."""
     yaw, pitch = torch.deg2rad(yaw_deg), torch.deg2rad(pitch_deg)
-    return torch.stack(
-        [pitch.cos() * yaw.sin(), -pitch.sin(), -pitch.cos() * yaw.cos()], 1
-    )  # fmt: skip
+    return _columns(pitch.cos() * yaw.sin(), -pitch.sin(), -pitch.cos() * yaw.cos())
 
 
 def sample_eyes(
@@ -107,65 +106,45 @@ def sample_eyes(
     gaze = gaze_of(each(*yaw_deg), each(*pitch_deg))
     # Heads turn too: lids shorten, and eyeballs, whose middles lie behind them, move.
     turn, nod = torch.deg2rad(each(-20, 20)), torch.deg2rad(each(-15, 15))
-    middle = torch.stack([draw.normal(0.8, count), draw.normal(0.8, count)], 1)
-    behind_mm = 7 * torch.stack([turn.sin(), nod.sin()], 1)
+    middle_mm = _columns(draw.normal(0.8, count), draw.normal(0.8, count))
+    behind_mm = 7 * _columns(turn.sin(), nod.sin())
     radius_mm = each(11.6, 12.6)
-    ball_mm = torch.cat([middle + behind_mm, radius_mm[:, None]], 1)
     half_mm = turn.cos() * each(13.5, 16)
-    corners_mm = (
-        torch.stack(
-            [
-                torch.stack([-half_mm, each(-0.2, 1.8)], 1),
-                torch.stack([half_mm, each(-1.8, 0.8)], 1),
-            ],
-            1,
-        )
-        + middle[:, None]
-    )
+    inner_mm, outer_mm = _columns(-half_mm, each(-0.2, 1.8)), _columns(half_mm, each(-1.8, 0.8))
     # Lids follow the gaze up and down, the upper one more.
     down_mm = radius_mm * gaze[:, 1]
     upper_mm = (nod.cos() * each(3.2, 6.2) - 0.65 * down_mm).clamp(1.2, 9)
     lower_mm = (nod.cos() * each(4.2, 6.0) + 0.5 * down_mm).clamp(2, 8)
-    iris_mm = each(5.5, 6.3)
-    skin = each(0.3, 0.8)
-    lamp = functional.normalize(
-        torch.stack(
-            [
-                torch.stack([each(-1.2, 1.2), each(-1.3, 0.4), each(-1.2, -0.4)], 1),
-                torch.stack([each(-1, 1), each(-0.6, 0.8), each(-1.2, -0.6)], 1),
-            ],
-            1,
-        ),
-        dim=2,
-    )
-    ambient = each(0.35, 0.8)
+    iris_mm, skin, ambient = each(5.5, 6.3), each(0.3, 0.8), each(0.35, 0.8)
+    above = _columns(each(-1.2, 1.2), each(-1.3, 0.4), each(-1.2, -0.4))
+    beside = _columns(each(-1, 1), each(-0.6, 0.8), each(-1.2, -0.6))
     return Eyes(
-        gaze,
-        ball_mm,
-        iris_mm,
-        iris_mm * each(0.22, 0.55),
-        corners_mm,
-        torch.stack([upper_mm, lower_mm], 1),
-        each(1.5, 5),
-        each(-17, -9.5),
-        torch.stack([skin, each(0.55, 0.95), each(0.08, 0.42), skin * each(0.3, 0.8)], 1),
-        lamp,
-        torch.stack([ambient, 1.1 - ambient, draw.chance(0.5, count) * each(0.05, 0.3)], 1),
-        torch.stack([torch.exp(each(4.8, 7)), each(0.2, 1)], 1),
-        torch.stack([each(0.2, 0.75), each(0.8, 3), each(0.5, 1.1), each(0, 6.3)], 1),
-        torch.stack(
+        gaze=gaze,
+        ball_mm=torch.cat([middle_mm + behind_mm, radius_mm[:, None]], 1),
+        iris_mm=iris_mm,
+        pupil_mm=iris_mm * each(0.22, 0.55),
+        corners_mm=_columns(middle_mm + inner_mm, middle_mm + outer_mm),
+        opening_mm=_columns(upper_mm, lower_mm),
+        crease_mm=each(1.5, 5),
+        brow_mm=each(-17, -9.5),
+        greys=_columns(skin, each(0.55, 0.95), each(0.08, 0.42), skin * each(0.3, 0.8)),
+        lamps=functional.normalize(_columns(above, beside), dim=2),
+        power=_columns(ambient, 1.1 - ambient, draw.chance(0.5, count) * each(0.05, 0.3)),
+        gloss=_columns(torch.exp(each(4.8, 7)), each(0.2, 1)),
+        lashes=_columns(each(0.2, 0.75), each(0.8, 3), each(0.5, 1.1), each(0, math.tau)),
+        fibres=torch.stack(
             [
                 torch.round(draw.uniform(5, 40, count, 6)),
-                draw.uniform(0, 6.3, count, 6),
+                draw.uniform(0, math.tau, count, 6),
                 draw.uniform(0, 0.12, count, 6),
             ],
             2,
         ),
-        torch.stack(
+        pores=torch.stack(
             [
                 draw.normal(1.2, count, 5),
                 draw.normal(1.2, count, 5),
-                draw.uniform(0, 6.3, count, 5),
+                draw.uniform(0, math.tau, count, 5),
                 draw.uniform(0, 0.02, count, 5),
             ],
             2,
@@ -217,6 +196,11 @@ def _rays(device: torch.device) -> tuple[Tensor, Tensor]:
     return places(_FINER * COLUMNS_PX)[None, None], places(_FINER * ROWS_PX)[None, :, None]
 
 
+def _columns(*values: Tensor) -> Tensor:
+    """Return numbers (B, ...) beside one another, (B, N, ...)."""
+    return torch.stack(values, 1)
+
+
 def _of(value: Tensor) -> Tensor:
     """Return a number of each eye (B,) beside rows and columns."""
     return value[:, None, None]
@@ -257,7 +241,7 @@ class _Lids:
         there = torch.sigmoid(40 * self.along) * torch.sigmoid(40 * (1 - self.along))
         up_mm, down_mm = self.upper_mm - y_mm, y_mm - self.lower_mm
         fan = x_mm + 0.35 * (t - 0.4) * up_mm
-        strand = 0.5 + 0.5 * torch.cos(2 * torch.pi * number * fan + phase)
+        strand = 0.5 + 0.5 * torch.cos(math.tau * number * fan + phase)
         hair = torch.sigmoid((up_mm + 0.4) / 0.15) * torch.exp(-up_mm.clamp_min(0) / length_mm)
         few = torch.sigmoid(down_mm / 0.15) * torch.exp(-down_mm.clamp_min(0) / 0.7)
         dark = (0.3 + 0.7 * strand) * hair + 0.25 * strand * few + 0.4 * _bell(up_mm, 0.5)
