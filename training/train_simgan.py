@@ -37,8 +37,9 @@ import tyro
 from depth_refiner_ros.pictures import depth_scale, error_scale
 
 from .datasets import DatasetError, open_hands, require_shippable
+from .datasets.hands import HAND_LAYOUTS
 from .grey_images import GreyImages
-from .hand_crops import HandCrops, LabelledHands, unnormalized_m
+from .hand_crops import CROP_PX, HandCrops, LabelledHands, unnormalized_m
 from .hand_domains import CleanHands, RecordedHands, StandInHands
 from .history_buffer import HistoryBuffer
 from .hourglass import StackedHourglass
@@ -137,7 +138,7 @@ class HandSettings(Settings):
     """Steps at first in which the refiner learns to return its input."""
     refiner_steps: int = 2
     """Of each step after these: the paper's K_g."""
-    self_weight: float = 0.05
+    self_weight: float = 0.01
     """Of self-regularisation, for each unit: a millimetre, or a unit of heatmaps."""
     pose: Path | None = None
     """Checkpoint of training.train_hourglass, by which it is measured how far joints move."""
@@ -168,7 +169,7 @@ class GazeSettings(Settings):
     """Steps at first in which the refiner learns to return its input."""
     refiner_steps: int = 50
     """Of each step after these: the paper's K_g."""
-    self_weight: float = 0.02
+    self_weight: float = 0.005
     """Of self-regularisation, for each of 255 levels."""
 
 
@@ -294,12 +295,14 @@ def real_hands(settings: HandSettings, seed: int) -> Dataset[HandCrops]:
             14, settings.batch, seed, size_px=settings.size, keep=settings.kept_batches
         )
     try:
+        if not any(layout.recognises(settings.real) for layout in HAND_LAYOUTS):
+            return RecordedHands(settings.real, settings.batch, seed, size_px=settings.size)
         opened = open_hands(settings.real)
-    except DatasetError:
-        return RecordedHands(settings.real, settings.batch, seed, size_px=settings.size)
-    require_shippable([opened], research=settings.research)
-    if settings.size != 224:
-        raise SystemExit(f'Crops of {settings.real} have 224 px: leave --size.')
+        require_shippable([opened], research=settings.research)
+    except (DatasetError, ValueError, OSError) as error:
+        raise SystemExit(str(error)) from None
+    if settings.size != CROP_PX:
+        raise SystemExit(f'Crops of {settings.real} have {CROP_PX} px: leave --size.')
     return LabelledHands(opened, settings.batch, seed)
 
 

@@ -1,4 +1,6 @@
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,6 +25,8 @@ from training.train_simgan import (
     train,
     updates,
 )
+
+DATA = os.environ.get('DEPTH_REFINER_DATA')
 
 
 def settings(run, **changed):
@@ -127,7 +131,9 @@ def test_who_is_trained_when(tmp_path, unexported):
 
 
 def test_a_run_refines_and_exports(tmp_path, capsys):
-    model = train(settings(tmp_path, steps=12, learning_rate=2e-3, self_weight=0.01))
+    model = train(
+        settings(tmp_path, steps=20, validate_every=20, learning_rate=2e-3, self_weight=0.002)
+    )
     said = capsys.readouterr().out
     for name in ('change_edges_mm', 'holes_real', 'kid_rendered', 'refined_found', 'real_found'):
         assert name in said
@@ -140,7 +146,7 @@ def test_a_run_refines_and_exports(tmp_path, capsys):
     assert 1e3 * (exported - loaded).abs()[both].max() < 1e-2
     # Not black, not the input, and nothing where nothing was.
     assert both.sum() > 0.3 * (crops != 0).sum()
-    assert 1e3 * (exported - crops).abs()[both].mean() > 0.02
+    assert 1e3 * (exported - crops).abs()[both].mean() > 0.05
     assert (exported[crops == 0] == 0).all()
 
 
@@ -205,6 +211,20 @@ def test_what_cannot_be_run_is_refused(tmp_path):
         psi_of('nothing.pt')
     with pytest.raises(SystemExit, match='has no images'):
         train(GazeSettings(run=tmp_path / 'run', synthetic=tmp_path, real=tmp_path))
+    with pytest.raises(SystemExit, match='nowhere'):
+        train(settings(tmp_path / 'run', real=tmp_path / 'nowhere'))
+
+
+def test_recordings_are_what_hands_shall_look_like(tmp_path):
+    if not DATA:
+        pytest.skip('set DEPTH_REFINER_DATA to the recordings')
+    real = train_simgan.real_hands(settings(tmp_path, real=Path(DATA) / 'hands_kinect_v2'), 0)
+    depth = real[0].depth
+    assert depth.shape == (2, 1, 48, 48)
+    for hand in depth:
+        z_m = hand[hand != 0] + 2
+        assert 0.3 < z_m.min() < z_m.max() < 2
+        assert z_m.max() - z_m.min() < 0.3
 
 
 # -------------------------------------------------------------------------------------- looking
