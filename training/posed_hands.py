@@ -129,7 +129,8 @@ def _placed(joints_px: Tensor, joints_m: Tensor, center_m: Tensor, size_px: int)
 
 def error_mm(found: Tensor, wanted: Tensor) -> Tensor:
     """Return the mean distance of joints (B, 14, 3) from where they should be, mm at the hand."""
-    return 1e3 * HALF_M * (found - wanted).norm(dim=2).mean()
+    distance: Tensor = (found - wanted).norm(dim=2).mean()
+    return 1e3 * HALF_M * distance
 
 
 def batch_of(samples: Callable[[int], Posed], count: int) -> Posed:

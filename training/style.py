@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .cyclegan_networks import Coded
-from .pose_gan_networks import coded_around
+from .pose_gan_networks import JOINTS, coded_around
 from .posed_hands import Posed
 
 STYLE_LAYERS = ('relu1_1', 'relu2_1', 'relu3_1', 'relu4_1', 'relu5_1')
@@ -105,24 +105,17 @@ def train_depth_features(
         learning_rate: Of Adam.
     """
     network = Vgg19(width)
-    joints: nn.Linear | None = None
-    optimizer: torch.optim.Optimizer | None = None
+    joints = nn.Linear(4 * network.channels, 3 * JOINTS)
+    optimizer = torch.optim.Adam([*network.parameters(), *joints.parameters()], lr=learning_rate)
     loss = torch.tensor(torch.nan)
     for batch in batches:
-        wanted = batch.joints.flatten(1)
-        if joints is None:
-            joints = nn.Linear(4 * network.channels, wanted.shape[1])
-            optimizer = torch.optim.Adam(
-                [*network.parameters(), *joints.parameters()], lr=learning_rate
-            )
-        assert optimizer is not None
         features = network(grey_of_depth(batch.depth, batch.distance_m))[STYLE_LAYERS[-1]]
         found = joints(functional.adaptive_avg_pool2d(features, 2).flatten(1))
-        loss = functional.mse_loss(found, wanted)
+        loss = functional.mse_loss(found, batch.joints.flatten(1))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    return network.eval().requires_grad_(False), float(loss)
+    return network.eval().requires_grad_(False), float(loss.detach())
 
 
 def grey_of(coded: Coded) -> Tensor:
@@ -167,12 +160,10 @@ def style_loss(
 
 def total_variation(coded: Coded) -> Tensor:
     """Return the mean absolute difference of neighbours, both of which have a value."""
-    total, count = torch.zeros((), device=coded.value.device), torch.zeros(())
-    count = count.to(coded.value.device)
+    steps, known = [], []
     for axis in (2, 3):
-        both = coded.kept.narrow(axis, 1, coded.kept.shape[axis] - 1) * coded.kept.narrow(
-            axis, 0, coded.kept.shape[axis] - 1
-        )
-        total = total + (coded.value.diff(dim=axis).abs() * both).sum()
-        count = count + both.detach().sum()
-    return total / count.clamp_min(1)
+        size = coded.kept.shape[axis] - 1
+        both = coded.kept.narrow(axis, 0, size) * coded.kept.narrow(axis, 1, size)
+        steps.append((coded.value.diff(dim=axis).abs() * both).sum())
+        known.append(both.detach().sum())
+    return torch.stack(steps).sum() / torch.stack(known).sum().clamp_min(1)

@@ -210,7 +210,9 @@ def train(settings: Settings) -> Path:
     if size[0] % 4 or size[1] % 4:
         raise SystemExit(f'{size[1]}x{size[0]} px are not a multiple of 4.')
     synthetic_depths, real_depths = domains(settings, held_out=False)
-    checked = [first(depths, settings.checked) for depths in domains(settings, held_out=True)]
+    checked_synthetic, checked_real = (
+        first(depths, settings.checked) for depths in domains(settings, held_out=True)
+    )
     pose = load_pose(settings.pose) if settings.pose else None
 
     make = partial(
@@ -242,9 +244,11 @@ def train(settings: Settings) -> Path:
 
     def look(step: int) -> None:
         raw_translators.eval()
-        figures = validate(raw_translators, raw_judges, code, *checked, pose)
+        figures = validate(
+            raw_translators, raw_judges, code, checked_synthetic, checked_real, pose
+        )
         run.write(step, 'validation', figures)
-        run.picture(step, 'validation', sheet(raw_translators, *checked))
+        run.picture(step, 'validation', sheet(raw_translators, checked_synthetic, checked_real))
         raw_translators.train()
         told = ', '.join(f'{name} {value:.3f}' for name, value in figures.items())
         fabric.print(f'step {step}: {told}', flush=True)
@@ -280,7 +284,7 @@ def train(settings: Settings) -> Path:
         fabric.backward(loss)
         translators_optimizer.step()
 
-        # Discriminators: which of both is real? Half as fast as in other words, as in the paper.
+        # Discriminators: which of both is real? They learn half as fast, as in the paper.
         old = pools[0].exchanged(made_synthetic), pools[1].exchanged(made_real)
         on_fakes = judges(*old)
         on_reals = judges(code.seen(synthetic), code.seen(real))
@@ -304,7 +308,7 @@ def train(settings: Settings) -> Path:
     if fabric.is_global_zero:
         raw_translators.cpu().eval()
         unit = 'm, 0 in holes' if settings.shards else 'm - 2 m, 0 in holes'
-        for name, images in zip(('synth2real', 'real2synth'), checked, strict=True):
+        for name, images in (('synth2real', checked_synthetic), ('real2synth', checked_real)):
             export_refiner(
                 DepthTranslator(getattr(raw_translators, name)),
                 settings.run / f'{name}.onnx',
