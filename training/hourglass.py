@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 HEATMAP_PX = 64
-"""Rows and columns of heatmaps."""
-_INPUT_PX = 4 * HEATMAP_PX
+"""Rows and columns of heatmaps, in the paper."""
 
 
 class Residual(nn.Module):
@@ -66,10 +65,19 @@ class StackedHourglass(nn.Module):
         joints: How many.
         stacks: Hourglasses, one after the other; each sees the heatmaps of the one before.
         features: Channels; 256 in the paper.
+        heatmap_px: Rows and columns of heatmaps, a multiple of 16; half of them cost a quarter.
     """
 
-    def __init__(self, joints: int, *, stacks: int = 2, features: int = 256) -> None:
+    def __init__(
+        self,
+        joints: int,
+        *,
+        stacks: int = 2,
+        features: int = 256,
+        heatmap_px: int = HEATMAP_PX,
+    ) -> None:
         super().__init__()
+        self.input_px = 4 * heatmap_px
         self.stem = nn.Sequential(
             nn.Conv2d(1, features // 4, 7, 2, 3), nn.BatchNorm2d(features // 4), nn.ReLU(),
             Residual(features // 4, features // 2), nn.MaxPool2d(2),
@@ -85,15 +93,22 @@ class StackedHourglass(nn.Module):
         self.heads = nn.ModuleList(nn.Conv2d(features, joints, 1) for _ in range(stacks))
         self.again = nn.ModuleList(nn.Conv2d(features, features, 1) for _ in range(stacks - 1))
         self.seen = nn.ModuleList(nn.Conv2d(joints, features, 1) for _ in range(stacks - 1))
+        for head in self.heads:
+            assert isinstance(head, nn.Conv2d)
+            # As Xiao, Wu and Wei, "Simple baselines for human pose estimation and tracking", ECCV
+            # 2018: heatmaps are nearly all 0, and so they are from the first step.
+            nn.init.normal_(head.weight, std=0.001)
+            assert head.bias is not None
+            nn.init.zeros_(head.bias)
 
     def forward(self, depth: Tensor) -> Tensor:
-        """Return the heatmaps of every stack, (B, S, J, 64, 64); the last are the best.
+        """Return the heatmaps of every stack, (B, S, J, h, h); the last are the best.
 
         Args:
-            depth: (B, 1, H, W), brought to 256x256: the paper on hourglasses has these inputs
-                for its 64x64 heatmaps, SimGAN's has 224x224 and does not say how they meet.
+            depth: (B, 1, H, W), brought to four times the heatmaps, 256x256 for those of the paper
+                on hourglasses; SimGAN's has 224x224 and does not say how they meet.
         """
-        x = self.stem(functional.interpolate(depth, (_INPUT_PX, _INPUT_PX)))
+        x = self.stem(functional.interpolate(depth, (self.input_px, self.input_px)))
         heatmaps = []
         for number, (hourglass, head) in enumerate(zip(self.hourglasses, self.heads, strict=True)):
             features = hourglass(x)
@@ -103,19 +118,22 @@ class StackedHourglass(nn.Module):
         return torch.stack(heatmaps, 1)
 
 
-def heatmaps_of(joints_px: Tensor, size_px: int, spread_px: float = 1.0) -> Tensor:
+def heatmaps_of(
+    joints_px: Tensor, size_px: int, spread_px: float = 1.0, heatmap_px: int = HEATMAP_PX
+) -> Tensor:
     """Return what heatmaps should be: a Gaussian at each joint; nothing where it is outside.
 
     Args:
         joints_px: (B, J, 2) columns and rows in a crop.
         size_px: Rows and columns of the crop.
         spread_px: Standard deviation, pixels of the heatmap.
+        heatmap_px: Rows and columns of the heatmaps.
 
     Returns:
-        (B, J, 64, 64).
+        (B, J, heatmap_px, heatmap_px).
     """
-    place = (joints_px + 0.5) * (HEATMAP_PX / size_px) - 0.5
-    at = torch.arange(HEATMAP_PX, dtype=torch.float32, device=joints_px.device)
+    place = (joints_px + 0.5) * (heatmap_px / size_px) - 0.5
+    at = torch.arange(heatmap_px, dtype=torch.float32, device=joints_px.device)
     columns, rows = (
         torch.exp(-0.5 * ((at - place[..., axis, None]) / spread_px) ** 2) for axis in (0, 1)
     )
@@ -127,7 +145,7 @@ def joints_of(heatmaps: Tensor, size_px: int) -> Tensor:
     """Return where heatmaps are highest, a quarter pixel towards the higher neighbour.
 
     Args:
-        heatmaps: (B, J, 64, 64).
+        heatmaps: (B, J, h, h).
         size_px: Rows and columns of the crop.
 
     Returns:

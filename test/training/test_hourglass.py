@@ -58,3 +58,36 @@ def test_a_peak_in_the_corner_is_found():
     torch.testing.assert_close(
         joints_of(heatmaps, 64), torch.tensor([[[0.0, 0.0]]]), atol=0.26, rtol=0
     )
+
+
+def test_two_hands_are_learned_by_heart():
+    torch.manual_seed(0)
+    joints_px = torch.tensor([[[40.0, 60], [150, 90]], [[80, 160], [190, 30]]])
+    depth = torch.zeros(2, 1, 224, 224)
+    for image, joints in zip(depth, joints_px.long().tolist(), strict=True):
+        for size, (u, v) in zip((12, 25), joints, strict=True):
+            image[0, v - size : v + size, u - size : u + size] = -1.4
+    network = StackedHourglass(2, stacks=1, features=16, heatmap_px=16)
+    optimizer = torch.optim.Adam(network.parameters(), lr=5e-3)
+    wanted = heatmaps_of(joints_px, 224, heatmap_px=16)[:, None]
+    losses = []
+    for _ in range(40):
+        loss = (network(depth) - wanted).square().sum((3, 4)).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    # From the first step nothing is to be unlearned: maps of 0 leave the integral of the squared
+    # Gaussian, pi.
+    assert losses[0] == pytest.approx(3.14, abs=0.05)
+    assert losses[-1] < 0.5
+    found = joints_of(network(depth)[:, -1], 224)
+    assert (found - joints_px).norm(dim=2).max() < 5
+
+
+def test_heatmaps_are_as_large_as_asked():
+    network = StackedHourglass(3, features=16, heatmap_px=32)
+    assert network(torch.zeros(1, 1, 96, 96)).shape == (1, 2, 3, 32, 32)
+    joints_px = torch.tensor([[[20.0, 70]]])
+    found = joints_of(heatmaps_of(joints_px, 96, heatmap_px=32), 96)
+    assert (found - joints_px).abs().max() <= 0.25 * 3 + 1e-3
