@@ -82,7 +82,7 @@ def test_two_hands_are_learned_by_heart():
     assert losses[0] == pytest.approx(3.14, abs=0.05)
     assert losses[-1] < 0.5
     found = joints_of(network(depth)[:, -1], 224)
-    assert (found - joints_px).norm(dim=2).max() < 5
+    assert (found - joints_px).abs().max() < 7  # half a pixel of the heatmaps
 
 
 def test_heatmaps_are_as_large_as_asked():
