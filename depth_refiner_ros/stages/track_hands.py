@@ -51,10 +51,13 @@ class TrackHandsParameters(Parameters):
 
     max_hands: int = parameter(2, 'Hands that are followed at most.', range=(1, 16))
     threshold: float = parameter(
-        0.5, 'A hand is believed from this probability on.', range=(0.05, 0.99)
+        0.8, 'A hand is believed from this probability on.', range=(0.05, 0.99)
     )
     detection_threshold: float = parameter(
-        0.3, 'A place is looked at from this probability of a hand on.', range=(0.01, 0.99)
+        0.35,
+        'A place is looked at from this probability of a hand on; lower finds more hands, and '
+        'more that are none.',
+        range=(0.01, 0.99),
     )
     detection_interval_s: float = parameter(
         0.15,

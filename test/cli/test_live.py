@@ -106,7 +106,28 @@ def stamped(messages, topic):
     return {(msg.header.stamp.sec, msg.header.stamp.nanosec): msg for msg in found}
 
 
-def test_play_live_record_in_three_processes(watching, endpoint, start, bags, tmp_path):
+@pytest.fixture
+def listen(host, watching):
+    """Collect the serialized messages of a topic, from before it was subscribed where kept."""
+
+    def subscribe(topic, kind):
+        got = []
+        qos = host.Qos(100, transient_local=True)
+        watching.subscribe(topic, kind, qos, lambda sample: got.append(sample.payload.to_bytes()))
+        return got
+
+    return subscribe
+
+
+def settle(got):
+    """Wait until nothing has come for a second."""
+    count = -1
+    while count != len(got):
+        count = len(got)
+        time.sleep(1)
+
+
+def test_play_live_record_in_three_processes(watching, listen, endpoint, start, bags, tmp_path):
     bag = bags.write(tmp_path / 'k.mcap', bags.scene(5, color=None))
     flags = ['--stages', 'refine_depth', '--refine-depth.temporal-filter', 'false']
     assert main(['replay', str(bag), '-o', str(tmp_path / 'replayed.mcap'), *flags]) == 0
@@ -119,8 +140,9 @@ def test_play_live_record_in_three_processes(watching, endpoint, start, bags, tm
         )
     )
     # Ten times slower than recorded: a loaded machine must not drop a frame here.
+    refined = listen('/camera/depth_refined/image_rect', IMAGE)
     assert main(['play', str(bag), '--rate', '0.1', '--connect', endpoint]) == 0
-    time.sleep(0.5)
+    settle(refined)
     said = end(live, signal.SIGINT)
     assert '/camera/depth_refiner (experimental): depth from /camera/depth/image_rect' in said
     assert 'messages' in end(record, signal.SIGTERM)
@@ -135,19 +157,6 @@ def test_play_live_record_in_three_processes(watching, endpoint, start, bags, tm
         assert bytes(message.data) == bytes(expected[stamp].data)
     played_again = stamped(recorded, '/camera/depth/image_rect')
     assert played_again.keys() == expected.keys()
-
-
-@pytest.fixture
-def listen(host, watching):
-    """Collect the serialized messages of a topic, from before it was subscribed where kept."""
-
-    def subscribe(topic, kind):
-        got = []
-        qos = host.Qos(100, transient_local=True)
-        watching.subscribe(topic, kind, qos, lambda sample: got.append(sample.payload.to_bytes()))
-        return got
-
-    return subscribe
 
 
 def play(*arguments):
