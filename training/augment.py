@@ -17,7 +17,6 @@ from torch.nn import functional
 from torch.utils.data import Dataset
 
 from .examples import Shards
-from .hand_crops import BACKGROUND_M
 from .refiners import REFINED_SHARE, Refiner
 
 
@@ -70,8 +69,8 @@ class Samples(Dataset[Sample]):
         augmentation: None leaves measurements and colours as they are.
         frames: Which frames of the shards are used.
         count: How many samples there are.
-        refiner: Measures a share of the exact samples; trained on whole frames, that is, not on
-            hands. See `training.refiners`.
+        refiner: Measures a share of the exact samples; one of whole frames, see
+            `training.refiners`.
     """
 
     def __init__(
@@ -105,9 +104,8 @@ class Samples(Dataset[Sample]):
         if (a := self.augmentation) is not None:
             if rng.random() < a.exact_share:
                 if self.refiner is not None and rng.random() < REFINED_SHARE:
-                    crop = (truth_m - BACKGROUND_M).nan_to_num(0.0)
-                    refined = self.refiner(crop[None])[0]
-                    raw_m = torch.where(refined != 0, refined + BACKGROUND_M, torch.nan)
+                    refined_m = self.refiner(truth_m.nan_to_num(0.0)[None])[0]
+                    raw_m = torch.where(refined_m > 0, refined_m, torch.nan)
                 else:
                     noise = rng.uniform(0, 0.003) * rng.standard_normal(truth_m.shape, np.float32)
                     raw_m = truth_m * (1 + torch.from_numpy(noise.astype(np.float32)))

@@ -1,8 +1,8 @@
 """Trained refiners, to be used: exported, loaded, and applied to depth of any training here.
 
 A refiner takes depth crops of hands in the units of `training.hand_crops.HandCrops`, (B, 1, H, W)
-float32 metres nearer than 2 m as negative numbers, 0 where nothing is, and returns the like. What
-it makes into a hole is exactly 0.
+float32 metres nearer than 2 m as negative numbers, 0 where nothing is, and returns the like; one
+of whole frames takes metres, 0 where nothing is. What it makes into a hole is exactly 0.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ Refiner = Callable[[Tensor], Tensor]
 Float32Array = npt.NDArray[np.float32]
 
 INPUT, OUTPUT = 'depth', 'refined'
+HANDS, FRAMES, EYES = 'm - 2 m, 0 in holes', 'm, 0 in holes', 'grey, 0 to 1'
+"""Units of refiners, as their files tell them."""
 REFINED_SHARE = 0.5
 """Of the samples that a training with a refiner sees; models of sensors measure the others."""
 _SAME = 1e-4
@@ -59,22 +61,30 @@ def simgan_refiner(settings: Mapping[str, Any]) -> DepthRefiner | GreyRefiner:
     return DepthRefiner(**size, holes=settings['holes'], grain=settings['grain'])
 
 
-def load_refiner(path: Path) -> Refiner:
+def load_refiner(path: Path, unit: str = HANDS) -> Refiner:
     """Return the refiner of a checkpoint of `training.train_simgan`, or of an ONNX file.
 
     A checkpoint's works on whichever device its input is; it has the best weights that were
     validated. An ONNX file is run on the CPU.
 
+    Args:
+        path: Of the file.
+        unit: What it shall take: `HANDS`, `FRAMES` or `EYES`.
+
     Raises:
         ValueError: If the file is of something else.
     """
     if path.suffix == '.onnx':
+        said = {entry.key: entry.value for entry in onnx.load(str(path)).metadata_props}
+        units = json.loads(said.get('depth_refiner', '{}')).get('units', {})
+        _require(path, units.get(INPUT, 'something else'), unit)
         return _exported(path)
     state = torch.load(path, map_location='cpu', weights_only=True)
     if 'refiner' not in state:
         raise ValueError(
             f'{path} has no refiner: give a checkpoint of training.train_simgan or an ONNX file.'
         )
+    _require(path, EYES if state['settings']['domain'] == 'gaze' else HANDS, unit)
     network = simgan_refiner(state['settings'])
     network.load_state_dict(state['best']['weights'] or state['refiner'])
     deployed = Deployed(network).eval()
@@ -85,6 +95,11 @@ def load_refiner(path: Path) -> Refiner:
         return refined
 
     return refine
+
+
+def _require(path: Path, has: str, wanted: str) -> None:
+    if has != wanted:
+        raise ValueError(f'{path} refines images in {has}; what is refined here is {wanted}.')
 
 
 def _exported(path: Path) -> Refiner:

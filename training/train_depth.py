@@ -25,7 +25,7 @@ from .examples import Shards
 from .networks import DepthChooser, Prediction, decide, to_cells, to_rows
 from .pictures import sheet
 from .real import RealFrames, score
-from .refiners import load_refiner
+from .refiners import FRAMES, load_refiner
 from .running import Run, RunSettings, learning_rate, take_weights
 
 
@@ -48,8 +48,8 @@ class Settings(RunSettings):
     learning_rate: float = 1.5e-3
     """At its greatest; it rises over the first 3 % of the steps and falls as a cosine."""
     refiner: Path | None = None
-    """Refiner of whole frames, not of hands, that measures half of the exact samples: a
-    checkpoint or an ONNX file, see docs/synth2real.md."""
+    """Refiner of whole frames, not of hands, that measures half of the exact samples: an ONNX
+    file of training.train_cyclegan, see docs/synth2real.md."""
     initial: Path | None = None
     """Checkpoint of another run to take the weights from; what it lacks stays random."""
     held_out: int = 50
@@ -200,7 +200,8 @@ def train(settings: Settings) -> Path:
     fabric = settings.fabric()
     try:
         shards = Shards(settings.data)
-    except FileNotFoundError as error:
+        refiner = load_refiner(settings.refiner, FRAMES) if settings.refiner else None
+    except (FileNotFoundError, ValueError) as error:
         raise SystemExit(str(error)) from None
     raw_network = DepthChooser(settings.size, mixed=settings.mixed)
     raw_optimizer = torch.optim.AdamW(
@@ -232,7 +233,7 @@ def train(settings: Settings) -> Path:
         settings.augmentation,
         used,
         settings.steps * settings.batch,
-        refiner=load_refiner(settings.refiner) if settings.refiner else None,
+        refiner=refiner,
     )
     checked = DataLoader(
         Samples(shards, settings.seed + 1, size, settings.augmentation, held_out, 48), 8

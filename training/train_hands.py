@@ -219,7 +219,8 @@ def train(settings: Settings) -> Path:
     try:
         frames = HandShards(settings.data, 'frames')
         shards = HandShards(settings.data, 'windows') if joints else frames
-    except FileNotFoundError as error:
+        refiner = load_refiner(settings.refiner) if settings.refiner else None
+    except (FileNotFoundError, ValueError) as error:
         raise SystemExit(str(error)) from None
     raw_network = make_network(settings.network, settings.width, mixed=settings.mixed)
     raw_optimizer = torch.optim.AdamW(
@@ -247,7 +248,6 @@ def train(settings: Settings) -> Path:
     samples: Any
     checked: Any
     if joints:
-        refiner = load_refiner(settings.refiner) if settings.refiner else None
         samples = Windows(shards, frames, settings.seed, used, count, refiner=refiner)
         checked = Windows(shards, frames, settings.seed + 1, held_out, len(held_out))
     else:

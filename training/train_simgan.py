@@ -45,7 +45,7 @@ from .history_buffer import HistoryBuffer
 from .hourglass import StackedHourglass
 from .monitors import change_mm, drift_px, hole_share, kernel_distance, patch_features
 from .onnx_export import averaged
-from .refiners import export_refiner, simgan_refiner
+from .refiners import EYES, HANDS, export_refiner, simgan_refiner
 from .running import Run, RunSettings, commit
 from .simgan_losses import PSI, Psi, accuracy, adversarial, features_of, self_regularisation
 from .simgan_networks import (
@@ -551,7 +551,8 @@ def train(settings: HandSettings | GazeSettings) -> Path:
         ),
         use_distributed_sampler=False,
     )
-    if run.start == 0:
+    step = run.start
+    if step == 0:
         look(0)
     for step, (synthetic, real) in run.steps(loader):
         wanted = updates(step, settings)
@@ -605,7 +606,14 @@ def train(settings: HandSettings | GazeSettings) -> Path:
         f'Of step {best.step}.' if best.weights else 'None was validated: of the last step.'
     )
     model = settings.run / 'model.onnx'
-    metadata = {'name': f'simgan_{settings.domain}', 'commit': commit(), 'step': best.step or step}
+    unit = HANDS if settings.domain == 'hands' else EYES
+    metadata = {
+        'name': f'simgan_{settings.domain}',
+        'units': {'depth': unit, 'refined': unit},
+        'sizes': [list(domain.size)],
+        'step': best.step or step,
+        'commit': commit(),
+    }
     export_refiner(network, model, domain.checked[:4], metadata, unit=domain.unit)
     return model
 

@@ -8,10 +8,19 @@ onnx = pytest.importorskip('onnx', reason="export needs onnx: pip install '.[tra
 
 from training import refiners
 from training.hand_crops import CROP_PX, SIDE_M
-from training.refiners import Deployed, difference, export_refiner, load_refiner, refined_m
+from training.refiners import (
+    EYES,
+    FRAMES,
+    Deployed,
+    difference,
+    export_refiner,
+    load_refiner,
+    refined_m,
+)
 from training.simgan_networks import DepthRefiner, GreyRefiner
 
 MM_PER_PX = 1e3 * SIDE_M / CROP_PX
+HAND_UNITS = {'units': {'depth': 'm - 2 m, 0 in holes', 'refined': 'm - 2 m, 0 in holes'}}
 
 
 def hands(size=40):
@@ -45,12 +54,12 @@ def settings(**changed):
 
 def test_exported_it_is_the_same_in_millimetres(tmp_path):
     network, path = small(), tmp_path / 'model.onnx'
-    export_refiner(network, path, hands(), {'name': 'x', 'step': 7}, unit=1e3)
+    export_refiner(network, path, hands(), {'name': 'x'} | HAND_UNITS, unit=1e3)
     said = onnx.load(path)
     assert [(i.name, i.type.tensor_type.elem_type) for i in said.graph.input] == [('depth', 1)]
     assert [o.name for o in said.graph.output] == ['refined']
     described = json.loads(said.metadata_props[0].value)
-    assert described == {'format': 1, 'name': 'x', 'step': 7}
+    assert described == {'format': 1, 'name': 'x'} | HAND_UNITS
     # Of other sizes and another number, too; and none of this is the identity.
     depth = torch.cat([hands(56), hands(56)])[:5, :, :48]
     got = load_refiner(path)(depth)
@@ -69,9 +78,11 @@ def test_exported_it_is_the_same_in_millimetres(tmp_path):
 def test_eyes_are_exported(tmp_path):
     network, path = lively(GreyRefiner(blocks=1, maps=8)), tmp_path / 'model.onnx'
     images = torch.rand(4, 1, 35, 55)
-    export_refiner(network, path, images, {}, unit=255)
+    export_refiner(network, path, images, {'units': {'depth': EYES}}, unit=255)
     with torch.no_grad():
-        assert (load_refiner(path)(images) - Deployed(network)(images)).abs().max() < 1e-5
+        assert (load_refiner(path, EYES)(images) - Deployed(network)(images)).abs().max() < 1e-5
+    with pytest.raises(ValueError, match='refines images in grey, 0 to 1'):
+        load_refiner(path)
 
 
 def test_what_differs_is_not_exported(tmp_path, monkeypatch):
@@ -105,6 +116,8 @@ def test_checkpoints_are_loaded_with_their_best_weights(tmp_path):
         torch.save(state | {'best': {'weights': {}}}, path)
         assert torch.equal(load_refiner(path)(hands()), Deployed(last)(hands()))
     assert not load_refiner(path)(hands()).requires_grad
+    with pytest.raises(ValueError, match='refined here is m, 0 in holes'):
+        load_refiner(path, FRAMES)
 
 
 def test_what_is_no_refiner_is_refused(tmp_path):
@@ -121,7 +134,7 @@ def test_what_is_no_refiner_is_refused(tmp_path):
     onnx.save(
         onnx.helper.make_model(graph, opset_imports=opset, ir_version=9), tmp_path / 'other.onnx'
     )
-    with pytest.raises(ValueError, match='is no refiner'):
+    with pytest.raises(ValueError, match='in something else'):
         load_refiner(tmp_path / 'other.onnx')
 
 

@@ -11,7 +11,7 @@ onnx = pytest.importorskip('onnx', reason="export needs onnx: pip install '.[tra
 import cv2
 
 from training import train_simgan
-from training.refiners import load_refiner
+from training.refiners import EYES, load_refiner
 from training.simgan_networks import Discriminator
 from training.train_simgan import (
     Best,
@@ -167,6 +167,10 @@ def test_a_stopped_run_goes_on_as_if_it_had_not(tmp_path, unexported, monkeypatc
     assert parts['step'] == 8
     for name in PARTS:
         assert_same(whole[name], parts[name])
+    train(settings(tmp_path / 'parts'))  # nothing is left to do
+    again = checkpoint(tmp_path / 'parts')
+    for name in PARTS:
+        assert_same(whole[name], again[name])
     with pytest.raises(SystemExit, match='history was 4 and is 0'):
         train(settings(tmp_path / 'parts', history=0))
 
@@ -200,7 +204,7 @@ def test_eyes(tmp_path):
     )  # fmt: skip
     model = train(given)
     image = torch.rand(2, 1, 35, 55)
-    assert load_refiner(model)(image).shape == image.shape
+    assert load_refiner(model, EYES)(image).shape == image.shape
     assert checkpoint(tmp_path / 'run')['history']['images'].shape == (6, 1, 35, 55)
 
 
