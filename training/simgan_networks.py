@@ -21,6 +21,7 @@ RELATIVE_M = 0.05
 FINE_M = 0.005
 """Unit of depth relative to its neighbours, for networks."""
 _CHANGE_M = 0.005
+_STEP_M = 0.015
 _GRAIN_PX = 256
 
 
@@ -97,7 +98,9 @@ class DepthRefiner(nn.Module):
     Three things are not the paper's. The network says by how much depth changes (`direct` says
     depth itself, as in the paper, and then learns for long to return its input). It may drop
     pixels, since sensors do: a step whose derivative is that of the sigmoid it cuts (Bengio et
-    al., "Estimating or propagating gradients through stochastic neurons", 2013). And it sees
+    al., "Estimating or propagating gradients through stochastic neurons", 2013). It may drop those
+    beside a step or the outline, and one of six elsewhere, where noise is great: a refiner that
+    is free to drop everything does so, as of what is not there nothing looks wrong. And it sees
     noise, since what is smooth cannot become rough in one certain way: a fixed tile of it, shifted
     by the number of the hand's pixels, so that the same crop is always refined to the same.
 
@@ -138,8 +141,9 @@ class DepthRefiner(nn.Module):
         """
         hand = (depth != 0).to(depth.dtype)
         seen = seen_depth(Refined(depth, hand))
+        grain = self._grain(hand)
         if self.grainy:
-            seen = torch.cat([seen, self._grain(hand)], 1)
+            seen = torch.cat([seen, grain], 1)
         said = self.layers(seen).to(depth.dtype)
         if self.direct:
             image = mean_depth(depth, hand) + RELATIVE_M * said[:, :1]
@@ -150,6 +154,9 @@ class DepthRefiner(nn.Module):
             # Starts with everything kept, and not so surely that it could not change.
             share = torch.sigmoid(said[:, 1:] + 2)
             kept = hand * ((share > 0.5).to(depth.dtype) + (share - share.detach()))
+            # What is beside the hand is 2 m away, so its outline is a step, too.
+            reach = functional.max_pool2d(depth, 3, 1, 1) + functional.max_pool2d(-depth, 3, 1, 1)
+            kept = torch.where((reach > _STEP_M) | (grain > 1), kept, hand)
         return Refined(torch.where(hand > 0, image, 0.0), kept)
 
     def _grain(self, hand: Tensor) -> Tensor:

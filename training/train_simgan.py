@@ -62,6 +62,8 @@ from .simgan_networks import (
 )
 
 UInt8Array = npt.NDArray[np.uint8]
+MOST_DROPPED = 0.25
+"""Of the pixels of hands; weights that drop more are not kept, however real the rest looks."""
 
 
 @dataclass(kw_only=True)
@@ -130,7 +132,7 @@ class HandSettings(Settings):
     """Rows and columns of the refiner's filters, odd."""
     holes: bool = True
     """The refiner may drop pixels, as sensors do."""
-    hole_mm: float = 10.0
+    hole_mm: float = 30.0
     """What self-regularisation counts for a dropped pixel."""
     grain: bool = True
     """The refiner sees noise, from which it can make a sensor's."""
@@ -138,7 +140,7 @@ class HandSettings(Settings):
     """Steps at first in which the refiner learns to return its input."""
     refiner_steps: int = 2
     """Of each step after these: the paper's K_g."""
-    self_weight: float = 0.01
+    self_weight: float = 0.03
     """Of self-regularisation, for each unit: a millimetre, or a unit of heatmaps."""
     pose: Path | None = None
     """Checkpoint of training.train_hourglass, by which it is measured how far joints move."""
@@ -331,6 +333,7 @@ def hands(settings: HandSettings) -> Domain:
         found = {
             'change_edges_mm': float(changed['edges']),
             'change_flats_mm': float(changed['flats']),
+            'dropped': float(((before != 0) & (after == 0)).sum() / (before != 0).sum()),
             'holes': float(hole_share(after)),
             'holes_real': float(hole_share(real)),
             'kid': float(kernel_distance(patch_features(after), real_features)),
@@ -342,7 +345,7 @@ def hands(settings: HandSettings) -> Domain:
 
     def score(found: dict[str, float]) -> float:
         still = found.get('drift_px', 0.0) <= settings.drift_px
-        return found['kid'] if still else math.inf
+        return found['kid'] if still and found['dropped'] <= MOST_DROPPED else math.inf
 
     return Domain(
         synthetic=DepthOf(rendered(settings.seed, settings.kept_batches)),

@@ -250,8 +250,10 @@ def test_the_best_weights_are_kept():
 def test_what_moves_joints_is_not_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(train_simgan, 'pose_network', lambda _: torch.nn.Identity())
     domain = train_simgan.hands(settings(tmp_path, pose=tmp_path))
-    assert domain.score({'kid': 0.2, 'drift_px': 0.9}) == 0.2
-    assert domain.score({'kid': 0.1, 'drift_px': 1.1}) == float('inf')
+    good = {'kid': 0.2, 'drift_px': 0.9, 'dropped': 0.2}
+    assert domain.score(good) == 0.2
+    assert domain.score(good | {'drift_px': 1.1}) == float('inf')
+    assert domain.score(good | {'dropped': 0.3}) == float('inf')
     assert domain.checked.shape == domain.wanted.shape == (4, 1, 48, 48)
     assert not torch.equal(domain.checked[:2], domain.synthetic[0])
 
