@@ -130,8 +130,8 @@ class HandSettings(Settings):
     """Of the refiner."""
     kernel: int = 7
     """Rows and columns of the refiner's filters, odd."""
-    holes: bool = True
-    """The refiner may drop pixels, as sensors do."""
+    holes: bool = False
+    """The refiner may drop pixels, as sensors do; in short runs it drops all that it may."""
     hole_mm: float = 30.0
     """What self-regularisation counts for a dropped pixel."""
     grain: bool = True

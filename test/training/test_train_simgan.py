@@ -178,7 +178,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not(tmp_path, unexported, monkeypatc
 @pytest.mark.parametrize(
     'changed',
     [{'history': 0}, {'adversarial': 'global'}, {'psi': 'derivatives'}, {'psi': 'mean'},
-     {'holes': False, 'grain': False}, {'direct': True}],
+     {'holes': True, 'grain': False}, {'direct': True}],
 )  # fmt: skip
 def test_ablations_run(tmp_path, unexported, changed, capsys):
     train(settings(tmp_path, steps=3, refiner_alone=1, discriminator_alone=1, **changed))
