@@ -111,7 +111,7 @@ class Settings(RunSettings):
     """Of the joints that the discriminator finds, squared, in units of 150 mm."""
     l2_weight: float = 100.0
     """Of the image that belongs to the joints, squared, in units of 150 mm."""
-    validity_weight: float = 1.0
+    validity_weight: float = 20.0
     """Of where there is a hand in it."""
     content_weight: float = 1.0
     """Of the features of the image that belongs to the joints."""
