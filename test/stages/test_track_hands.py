@@ -50,18 +50,20 @@ class World:
         return {'hand': hand, 'offset': offset, 'behind_m': np.full(shape, 0.01, np.float32)}
 
     def joints(self, window):
-        """Say the hand whose blob is in the middle of each window."""
+        """Say the hand whose blob is in the middle of each window; half of them are mirrored."""
         places, kinds = [], []
-        for each in window:
+        for number, each in enumerate(window):
+            mirrored = number >= len(window) // 2
             there = each < 0.9
-            kinds.append([0.95 if there.any() else 0.02, self.right])
+            right = 1 - self.right if mirrored else self.right
+            kinds.append([0.95 if there.any() else 0.02, right])
             rows, columns = np.nonzero(there)
             middle = np.zeros(2)
             if len(rows):
                 middle = (np.array([columns.mean(), rows.mean()]) + 0.5) / 48 - 1
             place = np.zeros((21, 3), np.float32)
             # Seen from straight ahead, so columns and rows are metres but for perspective.
-            place[:] = HAND / WINDOW_M
+            place[:] = HAND / WINDOW_M * [-1 if mirrored else 1, 1, 1]
             place[:, :2] += middle
             places.append(place)
         count = len(places)
