@@ -42,8 +42,10 @@ weights-depth: rooms
 
 weights-hands: hands
 	$(BIN)/python -m training.train_hands data/hands runs/hand_joints --network joints --steps 5500
+	$(BIN)/python -m training.train_hands data/hands runs/hand_joints_more --network joints --steps 5500 \
+		--initial runs/hand_joints/checkpoint.pt
 	$(BIN)/python -m training.train_hands data/hands runs/hand_detector --network detector --steps 5000 --batch 32
-	$(BIN)/python -m training.export_hands runs/hand_joints/checkpoint.pt $(MODELS)/hand_joints.onnx --data data/hands
+	$(BIN)/python -m training.export_hands runs/hand_joints_more/checkpoint.pt $(MODELS)/hand_joints.onnx --data data/hands
 	$(BIN)/python -m training.export_hands runs/hand_detector/checkpoint.pt $(MODELS)/hand_detector.onnx --data data/hands
 
 weights-mono: rooms
