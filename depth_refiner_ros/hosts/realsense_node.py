@@ -5,8 +5,6 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-import rclpy
-from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
 
@@ -15,7 +13,7 @@ from ..messages import MESSAGE_TYPE, encode
 from ..stage import Topic, declared_parameters, updated_parameters
 from .live import Frame, reopened
 from .realsense import RealSense, RealSenseParameters, sdk
-from .ros_node import FAMILY, descriptor, message_class
+from .ros_node import FAMILY, descriptor, message_class, spin
 
 OUTPUTS = {
     'depth': Topic(DepthImage, 'depth/image_rect'),
@@ -79,19 +77,5 @@ class RealSenseNode(Node):  # type: ignore[misc]
 
 
 def run(name: str, args: list[str] | None = None) -> int:
-    """Spin a node until it is told to stop; return the exit code."""
-    rclpy.init(args=args)
-    node: RealSenseNode | None = None
-    try:
-        node = RealSenseNode(name)
-        rclpy.spin(node)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    except ValueError as error:
-        rclpy.logging.get_logger(name).fatal(str(error))
-        return 2
-    finally:
-        if node is not None:
-            node.destroy_node()
-        rclpy.try_shutdown()
-    return 0
+    """Run the node until it is told to stop; return the exit code."""
+    return spin(name, lambda: RealSenseNode(name), args)

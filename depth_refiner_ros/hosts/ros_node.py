@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import array
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache, partial
-from typing import Any
+from typing import Any, TypeVar
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 import numpy as np
@@ -19,6 +19,7 @@ from rcl_interfaces.msg import (
 import rclpy
 from rclpy.executors import ExternalShutdownException
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import (
     QoSDurabilityPolicy,
@@ -43,6 +44,8 @@ from ..stage import (
 )
 from .live import Level, LiveRunner, Status
 from .memory import keep_freed_memory
+
+RosNode = TypeVar('RosNode', bound=Node)
 
 
 @cache
@@ -307,17 +310,38 @@ def descriptor(declared: Declared) -> ParameterDescriptor:
 
 
 def run(stages: str | None, name: str, args: list[str] | None = None) -> int:
-    """Spin a node until it is told to stop; return the exit code.
+    """Run a node of stages until it is told to stop; return the exit code.
 
     The node configures and activates itself unless its parameter `autostart` is false, so that
     `ros2 run` works at once: launch_ros' own autostart is newer than Jazzy.
     """
     keep_freed_memory()
+    return spin(name, lambda: StageNode(stages, name), args, ready=_started)
+
+
+def spin(
+    name: str,
+    make: Callable[[], RosNode],
+    args: list[str] | None = None,
+    *,
+    ready: Callable[[RosNode], bool] = lambda node: True,
+) -> int:
+    """Run a node until it is told to stop.
+
+    Args:
+        name: Of the node.
+        make: Makes it; a ValueError is said instead of a traceback.
+        args: Of the command line.
+        ready: Whether the node is to be run, asked once.
+
+    Returns:
+        The exit code: 1 if it is not ready, 2 if it could not be made.
+    """
     rclpy.init(args=args)
-    node: StageNode | None = None
+    node: RosNode | None = None
     try:
-        node = StageNode(stages, name)
-        if node.get_parameter('autostart').value and not _start(node):
+        node = make()
+        if not ready(node):
             return 1
         rclpy.spin(node)
     except (KeyboardInterrupt, ExternalShutdownException):
@@ -332,6 +356,8 @@ def run(stages: str | None, name: str, args: list[str] | None = None) -> int:
     return 0
 
 
-def _start(node: StageNode) -> bool:
+def _started(node: StageNode) -> bool:
+    if not node.get_parameter('autostart').value:
+        return True
     success = TransitionCallbackReturn.SUCCESS
     return bool(node.trigger_configure() == success and node.trigger_activate() == success)
