@@ -48,7 +48,7 @@ from .hourglass import StackedHourglass
 from .image_pool import ImagePool
 from .monitors import change_mm, drift_px, hole_share, kernel_distance, patch_features
 from .onnx_export import averaged
-from .refiners import export_refiner
+from .refiners import FRAMES, HANDS, export_refiner
 from .running import Run, RunSettings, commit
 from .unpaired import Depths, Unpaired, UnpairedDepths, first, frame_domains, hand_domains
 
@@ -307,16 +307,14 @@ def train(settings: Settings) -> Path:
     made = settings.run / 'synth2real.onnx'
     if fabric.is_global_zero:
         raw_translators.cpu().eval()
-        unit = 'm, 0 in holes' if settings.shards else 'm - 2 m, 0 in holes'
         for name, images in (('synth2real', checked_synthetic), ('real2synth', checked_real)):
             export_refiner(
                 DepthTranslator(getattr(raw_translators, name)),
                 settings.run / f'{name}.onnx',
                 images[:4],
-                {'name': f'cyclegan_{name}', 'units': {'depth': unit, 'refined': unit},
-                 'sizes': [list(size)], 'commit': commit()},
-                unit=1e3,
-            )  # fmt: skip
+                {'name': f'cyclegan_{name}', 'sizes': [list(size)], 'commit': commit()},
+                FRAMES if settings.shards else HANDS,
+            )
     return made
 
 

@@ -609,15 +609,14 @@ def train(settings: HandSettings | GazeSettings) -> Path:
         f'Of step {best.step}.' if best.weights else 'None was validated: of the last step.'
     )
     model = settings.run / 'model.onnx'
-    unit = HANDS if settings.domain == 'hands' else EYES
     metadata = {
         'name': f'simgan_{settings.domain}',
-        'units': {'depth': unit, 'refined': unit},
         'sizes': [list(domain.size)],
         'step': best.step or step,
         'commit': commit(),
     }
-    export_refiner(network, model, domain.checked[:4], metadata, unit=domain.unit)
+    unit = HANDS if settings.domain == 'hands' else EYES
+    export_refiner(network, model, domain.checked[:4], metadata, unit)
     return model
 
 

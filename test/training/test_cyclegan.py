@@ -19,7 +19,7 @@ from training.cyclegan_networks import (
     Translator,
 )
 from training.image_pool import ImagePool
-from training.refiners import export_refiner, load_refiner
+from training.refiners import HANDS, export_refiner, load_refiner
 from training.train_cyclegan import Settings, falling, sheet, train, translated
 from training.unpaired import UnpairedDepths, first, frame_domains
 
@@ -238,7 +238,7 @@ def test_exported_translators_are_pytorchs(tmp_path, capsys):
     torch.manual_seed(0)
     network = Translator(HAND_CODE, width=4, blocks=1, direct=True)
     path = tmp_path / 'synth2real.onnx'
-    export_refiner(DepthTranslator(network), path, hands(3), {'name': 'x'}, unit=1e3)
+    export_refiner(DepthTranslator(network), path, hands(3), {'name': 'x'}, HANDS)
     assert 'of PyTorch' in capsys.readouterr().out
     refine = load_refiner(path)
     # Any number and size: 30 is no multiple of 4.

@@ -27,6 +27,7 @@ from training.evaluate_synth2real import (
 )
 from training.hand_domains import CleanHands, StandInHands, counts_of, depth_of
 from training.hourglass import heatmaps_of
+from training.refiners import HANDS
 
 
 def farther(path, offset_m):
@@ -46,6 +47,7 @@ def farther(path, offset_m):
         [helper.make_tensor('offset', TensorProto.FLOAT, [], [offset_m])],
     )  # fmt: skip
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 18)], ir_version=8)
+    helper.set_model_props(model, {'depth_refiner': json.dumps({'units': {'depth': HANDS}})})
     onnx.save(model, str(path))
     return path
 

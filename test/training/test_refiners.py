@@ -11,6 +11,7 @@ from training.hand_crops import CROP_PX, SIDE_M
 from training.refiners import (
     EYES,
     FRAMES,
+    HANDS,
     Deployed,
     difference,
     export_refiner,
@@ -54,7 +55,7 @@ def settings(**changed):
 
 def test_exported_it_is_the_same_in_millimetres(tmp_path):
     network, path = small(), tmp_path / 'model.onnx'
-    export_refiner(network, path, hands(), {'name': 'x'} | HAND_UNITS, unit=1e3)
+    export_refiner(network, path, hands(), {'name': 'x'}, HANDS)
     said = onnx.load(path)
     assert [(i.name, i.type.tensor_type.elem_type) for i in said.graph.input] == [('depth', 1)]
     assert [o.name for o in said.graph.output] == ['refined']
@@ -78,7 +79,7 @@ def test_exported_it_is_the_same_in_millimetres(tmp_path):
 def test_eyes_are_exported(tmp_path):
     network, path = lively(GreyRefiner(blocks=1, maps=8)), tmp_path / 'model.onnx'
     images = torch.rand(4, 1, 35, 55)
-    export_refiner(network, path, images, {'units': {'depth': EYES}}, unit=255)
+    export_refiner(network, path, images, {}, EYES)
     with torch.no_grad():
         assert (load_refiner(path, EYES)(images) - Deployed(network)(images)).abs().max() < 1e-5
     with pytest.raises(ValueError, match='refines images in grey, 0 to 1'):
@@ -88,7 +89,7 @@ def test_eyes_are_exported(tmp_path):
 def test_what_differs_is_not_exported(tmp_path, monkeypatch):
     monkeypatch.setattr(refiners, '_exported', lambda _: lambda depth: depth + 0.001)
     with pytest.raises(SystemExit, match='differs from PyTorch'):
-        export_refiner(small(), tmp_path / 'model.onnx', hands(), {}, unit=1e3)
+        export_refiner(small(), tmp_path / 'model.onnx', hands(), {}, HANDS)
     assert not (tmp_path / 'model.onnx').exists()
 
 

@@ -177,8 +177,8 @@ def test_schemes_move_with_the_hand(scheme):
     joints = np.random.default_rng(0).normal(size=(4, 21, 3))
     shift = np.array([0.1, -0.2, 0.5])
     np.testing.assert_allclose(scheme.of(joints + shift), scheme.of(joints) + shift, atol=1e-12)
-    tip = scheme.names.index('index_tip')
-    np.testing.assert_allclose(scheme.of(joints)[:, tip], joints[:, 8])
+    middle = scheme.names.index('index_pip' if scheme is NYU_14 else 'index_mid')
+    np.testing.assert_allclose(scheme.of(joints)[:, middle], joints[:, 6])
 
 
 def test_the_synthetic_hand_has_about_nyus_proportions():
