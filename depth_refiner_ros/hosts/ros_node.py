@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 from collections.abc import Callable, Iterable
 from functools import cache, partial
+import signal
 from typing import Any, TypeVar
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
@@ -350,6 +351,8 @@ def spin(
         rclpy.logging.get_logger(name).fatal(str(error))
         return 2
     finally:
+        # Under ros2 launch Ctrl-C comes twice, from the terminal and from launch.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         if node is not None:
             node.destroy_node()
         rclpy.try_shutdown()

@@ -45,7 +45,8 @@ def test_launches_for_every_camera_and_stops_cleanly(tmp_path, camera):
     try:
         wait_for(log, 'active: depth from /')
     finally:
-        os.kill(process.pid, signal.SIGINT)
+        # As a terminal does: the node gets its own, and another one from launch.
+        os.killpg(process.pid, signal.SIGINT)
         process.wait(timeout=20)
     text = log.read_text()
     assert 'process has finished cleanly' in text
