@@ -18,6 +18,7 @@ import numpy.typing as npt
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 import torch
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset, Subset
 from torch.utils.tensorboard import SummaryWriter
 
@@ -250,6 +251,26 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     return str(value) if isinstance(value, Path) else value
+
+
+def averaged(
+    network: torch.nn.Module, decay: float, *, use_buffers: bool = False
+) -> AveragedModel:
+    """Return the moving average of a network's weights, which `update_parameters` moves.
+
+    It follows closely at first, so that a short run's is of that run and not of where it began.
+
+    Args:
+        network: As it starts.
+        decay: What is kept of the average each step, in the end; 0 keeps the weights as they are.
+        use_buffers: Whether statistics of batch norm are averaged, too.
+    """
+    moved_by: Any = get_ema_multi_avg_fn
+
+    def follow(average: Any, current: Any, count: Any) -> None:
+        moved_by(min(decay, (1 + int(count)) / (10 + int(count))))(average, current, count)
+
+    return AveragedModel(network, multi_avg_fn=follow, use_buffers=use_buffers)
 
 
 def take_weights(network: torch.nn.Module, checkpoint: Path) -> None:

@@ -12,11 +12,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 import tyro
 
@@ -26,7 +25,7 @@ from .networks import DepthChooser, Prediction, decide, to_cells, to_rows
 from .pictures import sheet
 from .real import RealFrames, score
 from .refiners import FRAMES, load_refiner
-from .running import Run, RunSettings, learning_rate, take_weights
+from .running import Run, RunSettings, averaged, learning_rate, take_weights
 
 
 @dataclass(kw_only=True)
@@ -207,10 +206,9 @@ def train(settings: Settings) -> Path:
     raw_optimizer = torch.optim.AdamW(
         raw_network.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=0.01
     )
-    smooth: Any = get_ema_multi_avg_fn
     if settings.initial is not None:
         take_weights(raw_network, settings.initial)
-    average = AveragedModel(raw_network, multi_avg_fn=smooth(0.998))
+    average = averaged(raw_network, 0.998)
     run = Run(
         fabric,
         settings.run,

@@ -20,7 +20,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 import tyro
 
@@ -29,7 +28,7 @@ from .hand_networks import Detections, HandDetector, HandJoints, Joints
 from .hand_samples import Frame, Frames, Window, Windows
 from .refiners import load_refiner
 from .render.hand_skeleton import BONES
-from .running import Run, RunSettings, learning_rate, take_weights
+from .running import Run, RunSettings, averaged, learning_rate, take_weights
 
 UInt8Array = npt.NDArray[np.uint8]
 
@@ -228,8 +227,7 @@ def train(settings: Settings) -> Path:
     )
     if settings.initial is not None:
         take_weights(raw_network, settings.initial)
-    smooth: Any = get_ema_multi_avg_fn
-    average = AveragedModel(raw_network, multi_avg_fn=smooth(0.995), use_buffers=True)
+    average = averaged(raw_network, 0.995, use_buffers=True)
     run = Run(
         fabric,
         settings.run,

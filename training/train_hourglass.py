@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import cv2
 import numpy as np
@@ -21,7 +21,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import Dataset
 import tyro
 
@@ -31,7 +30,7 @@ from depth_refiner_ros.pictures import depth_scale
 from .datasets import DatasetError, open_hands, require_shippable
 from .hand_crops import CROP_PX, HandCrops, LabelledHands, SyntheticHands, unnormalized_m
 from .hourglass import StackedHourglass, heatmaps_of, joints_of
-from .running import Run, RunSettings
+from .running import Run, RunSettings, averaged
 
 WITHIN_PX = 5.0
 """PCK of SimGAN's table."""
@@ -154,8 +153,7 @@ def train(settings: Settings) -> Path:
         settings.joints, stacks=settings.stacks, features=settings.features
     )
     raw_optimizer = torch.optim.RMSprop(raw_network.parameters(), lr=settings.learning_rate)
-    smooth: Any = get_ema_multi_avg_fn
-    average = AveragedModel(raw_network, multi_avg_fn=smooth(settings.decay), use_buffers=True)
+    average = averaged(raw_network, settings.decay, use_buffers=True)
     run = Run(
         fabric,
         settings.run,

@@ -12,13 +12,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader
 import tyro
 
@@ -27,7 +26,7 @@ from depth_refiner_ros.pictures import depth_scale
 from .examples import Shards
 from .monocular import Guess, MonocularDepth
 from .real import RealViews, relative_errors, score_views
-from .running import Run, RunSettings, learning_rate, take_weights
+from .running import Run, RunSettings, averaged, learning_rate, take_weights
 from .views import Appearance, View, Views
 
 
@@ -166,8 +165,7 @@ def train(settings: Settings) -> Path:
     )
     if settings.initial is not None:
         take_weights(raw_network, settings.initial)
-    smooth: Any = get_ema_multi_avg_fn
-    average = AveragedModel(raw_network, multi_avg_fn=smooth(0.995), use_buffers=True)
+    average = averaged(raw_network, 0.995, use_buffers=True)
     run = Run(
         fabric,
         settings.run,

@@ -12,6 +12,7 @@ from training import running
 from training.running import (
     Run,
     RunSettings,
+    averaged,
     check_same,
     learning_rate,
     plain,
@@ -244,3 +245,25 @@ def test_weights_of_another_run_are_taken_as_far_as_they_fit(tmp_path, capsys):
     assert torch.equal(other[0].weight, one[0].weight)
     assert torch.equal(other[1].weight, kept)
     assert 'took 2 of 4 tensors' in capsys.readouterr().out
+
+
+def test_an_average_follows_closely_at_first():
+    network = torch.nn.Linear(1, 1, bias=False)
+    with torch.no_grad():
+        network.weight.fill_(0)
+    average = averaged(network, 0.5)
+    with torch.no_grad():
+        network.weight.fill_(1)
+    # The first update copies; then 2/11 and 3/12 of the average are kept, and 0.5 at most.
+    average.update_parameters(network)
+    assert average.module.weight.item() == 1
+    with torch.no_grad():
+        network.weight.fill_(2)
+    average.update_parameters(network)
+    assert average.module.weight.item() == pytest.approx(2 / 11 * 1 + 9 / 11 * 2)
+    for _ in range(20):
+        average.update_parameters(network)
+    with torch.no_grad():
+        network.weight.fill_(4)
+    average.update_parameters(network)
+    assert average.module.weight.item() == pytest.approx(3, abs=1e-3)
