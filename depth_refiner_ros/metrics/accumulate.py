@@ -114,7 +114,7 @@ def from_json(kind: type[T], value: Mapping[str, Any]) -> T:
 def _restored(hint: Any, value: Any) -> Any:
     if get_origin(hint) is tuple:
         return tuple(_restored(get_args(hint)[0], item) for item in value)
-    if get_origin(hint) is np.ndarray:
+    if isinstance(value, list):
         return np.array(value, np.float64)
     nested = isinstance(hint, type) and is_dataclass(hint)
     return from_json(hint, value) if nested else value

@@ -155,6 +155,7 @@ def forget_modules():
 @pytest.fixture
 def install(monkeypatch, tmp_path):
     """Install a fake TensorRT and CUDA."""
+    pytest.importorskip('onnx', reason='the fake reads models with it: pip install onnx')
     monkeypatch.setenv('DEPTH_REFINER_CACHE', str(tmp_path / 'cache'))
 
     def install(*arguments, **options):
