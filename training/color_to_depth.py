@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-import json
 import math
 from pathlib import Path
 from typing import Any
-import warnings
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 import onnxruntime
 import torch
 from torch import Tensor, nn
@@ -20,6 +17,7 @@ from depth_refiner_ros.metrics.boundaries import si_boundary_f1
 from depth_refiner_ros.metrics.depth import DepthErrors, depth_errors
 from depth_refiner_ros.pictures import depth_scale
 
+from .onnx_export import describe, to_onnx
 from .pairs import DepthCode, Pair
 
 UInt8Array = npt.NDArray[np.uint8]
@@ -27,7 +25,6 @@ Float32Array = npt.NDArray[np.float32]
 Estimate = Callable[[UInt8Array], Float32Array]
 """From (H, W, 3) to (H, W), metres."""
 
-OPSET = 18
 # Rounding grows through many layers.
 _SAME = 1e-3
 
@@ -80,28 +77,8 @@ def export(
     """
     model.eval()
     color = torch.randint(0, 256, (*size, 3), dtype=torch.uint8)
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')
-        program = torch.onnx.export(
-            model,
-            (color,),
-            dynamo=True,
-            input_names=['color'],
-            output_names=['depth_m'],
-            opset_version=OPSET,
-            optimize=True,
-            verbose=False,
-        )
-    assert program is not None
-    written = program.model_proto
-    entry = written.metadata_props.add()
-    entry.key = 'depth_refiner'
-    entry.value = json.dumps({'format': 1, 'sizes': [list(size)], **metadata})
-    for node in written.graph.node:
-        del node.metadata_props[:]
-        node.doc_string = ''
-    onnx.checker.check_model(written)
-    onnx.save(written, str(path))
+    to_onnx(model, path, (color,), ['color'], ['depth_m'], {})
+    describe(path, {'format': 1, 'sizes': [list(size)], **metadata})
     want_m, got_m = model.estimate(color.numpy()), estimator(path)(color.numpy())
     off = float(np.abs(got_m / want_m - 1).max())
     if not off <= _SAME:

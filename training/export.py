@@ -22,8 +22,9 @@ import tyro
 from . import onnx_export
 from .examples import make_examples
 from .networks import Deployed, DepthChooser
-from .onnx_export import Frame, averaged
+from .onnx_export import Frame
 from .real import RealFrames, score
+from .running import averaged_weights
 
 INPUTS = ('depth_m', 'color')
 OUTPUTS = ('estimate_m', 'stddev_m', 'wrong')
@@ -52,7 +53,7 @@ def load(checkpoint: Path) -> tuple[DepthChooser, dict[str, Any]]:
     """Return the averaged network of a checkpoint, and what else is in it."""
     state = torch.load(checkpoint, map_location='cpu', weights_only=True)
     network = DepthChooser(state['settings']['size'])
-    network.load_state_dict(averaged(state))
+    network.load_state_dict(averaged_weights(state))
     return network.eval(), state
 
 

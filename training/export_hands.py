@@ -21,7 +21,8 @@ import tyro
 from .hand_examples import FRAME_PX, HandShards
 from .hand_networks import DeployedDetector, DeployedJoints
 from .hand_samples import Frames, Windows
-from .onnx_export import averaged, check_against_torch, finish, halve_weights, to_onnx
+from .onnx_export import check_against_torch, finish, halve_weights, to_onnx
+from .running import averaged_weights
 from .train_hands import make_network
 
 DATA = 'Rendered hands (training.render.hands) before rendered rooms; no recordings.'
@@ -48,7 +49,7 @@ def main(settings: Settings) -> None:
     state = torch.load(settings.checkpoint, map_location='cpu', weights_only=True)
     options = state['settings']
     network = make_network(options['network'], options['width'])
-    network.load_state_dict(averaged(state))
+    network.load_state_dict(averaged_weights(state))
     # What is exported is what is stored: weights that half precision can hold.
     halved = {k: v.half().float() if v.dim() > 1 else v for k, v in network.state_dict().items()}
     network.load_state_dict(halved)

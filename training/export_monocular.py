@@ -20,7 +20,8 @@ import tyro
 
 from .examples import make_examples
 from .monocular import Deployed, MonocularDepth
-from .onnx_export import averaged, check_against_torch, finish, halve_weights, to_onnx
+from .onnx_export import check_against_torch, finish, halve_weights, to_onnx
+from .running import averaged_weights
 
 INPUTS, OUTPUTS = ('color', 'intrinsics'), ('estimate_m', 'stddev_m')
 
@@ -43,7 +44,7 @@ def load(checkpoint: Path) -> tuple[MonocularDepth, dict[str, Any]]:
     """Return the averaged network of a checkpoint, and what else is in it."""
     state = torch.load(checkpoint, map_location='cpu', weights_only=True)
     network = MonocularDepth(state['settings']['size'])
-    weights = averaged(state)
+    weights = averaged_weights(state)
     # What is scored and exported is what is stored: weights that half precision can hold.
     network.load_state_dict(
         {k: v.half().float() if v.dim() > 1 else v for k, v in weights.items()}

@@ -47,6 +47,13 @@ def counts(depth_m: Tensor) -> npt.NDArray[np.uint16]:
     return np.asarray(steps.round().cpu().numpy().astype(np.uint16))
 
 
+def metres(example: Arrays) -> npt.NDArray[np.float32]:
+    """Return the depth of an example, NaN where nothing is."""
+    depth_m: npt.NDArray[np.float32] = example['depth'].astype(np.float32) * np.float32(UNIT_M)
+    depth_m[depth_m == 0] = np.nan
+    return depth_m
+
+
 def windows(generator: torch.Generator, count: int, rooms: Shards | None) -> Arrays:
     """Render windows around hands.
 

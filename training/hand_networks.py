@@ -30,6 +30,35 @@ FARTHEST_M = 3.0
 """The detector does not look beyond."""
 
 
+class Pyramid(nn.Module):
+    """Features of an image at strides of 2 to 16 px, brought back to 4 px.
+
+    Args:
+        inputs: Channels of the image.
+        widths: Channels at strides of 2, 4, 8 and 16 px.
+        size: Rows and columns of the first convolution.
+    """
+
+    def __init__(self, inputs: int, widths: tuple[int, int, int, int], size: int = 3) -> None:
+        super().__init__()
+        a, b, c, d = widths
+        self.to_a = nn.Sequential(convolution(inputs, a, 2, size), Residual(a))
+        self.to_b = nn.Sequential(convolution(a, b, 2), Residual(b), Residual(b))
+        self.to_c = nn.Sequential(convolution(b, c, 2), Residual(c), Residual(c))
+        self.to_d = nn.Sequential(convolution(c, d, 2), Residual(d), Residual(d))
+        self.from_d = nn.Conv2d(d, c, 1)
+        self.mix_c = convolution(c, c)
+        self.from_c = nn.Conv2d(c, b, 1)
+
+    def features(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Return features at strides of 4 px, which know the coarser ones, and of 16 px."""
+        b = self.to_b(self.to_a(image))
+        c = self.to_c(b)
+        d = self.to_d(c)
+        c = self.mix_c(c + functional.interpolate(self.from_d(d), scale_factor=2.0))
+        return b + functional.interpolate(self.from_c(c), scale_factor=2.0), d
+
+
 class Joints(NamedTuple):
     """What is said of windows.
 
@@ -46,7 +75,7 @@ class Joints(NamedTuple):
     right: Tensor
 
 
-class HandJoints(nn.Module):
+class HandJoints(Pyramid):
     """Finds the joints of the hand in a window.
 
     Args:
@@ -55,16 +84,9 @@ class HandJoints(nn.Module):
     """
 
     def __init__(self, width: int = 32, *, mixed: bool = False) -> None:
-        super().__init__()
-        a, b, c, d = width, 2 * width, 4 * width, 5 * width
+        b, c, d = 2 * width, 4 * width, 5 * width
+        super().__init__(1, (width, b, c, d), 5)
         self.mixed = mixed
-        self.to_a = nn.Sequential(convolution(1, a, 2, 5), Residual(a))
-        self.to_b = nn.Sequential(convolution(a, b, 2), Residual(b), Residual(b))
-        self.to_c = nn.Sequential(convolution(b, c, 2), Residual(c), Residual(c))
-        self.to_d = nn.Sequential(convolution(c, d, 2), Residual(d), Residual(d))
-        self.from_d = nn.Conv2d(d, c, 1)
-        self.mix_c = convolution(c, c)
-        self.from_c = nn.Conv2d(c, b, 1)
         self.mix_b = nn.Sequential(convolution(b, b), convolution(b, c))
         self.votes = nn.Conv2d(c, 5 * JOINTS, 1)
         self.kind = nn.Linear(d, 2)
@@ -77,13 +99,9 @@ class HandJoints(nn.Module):
                 1 where nothing is or nothing was measured.
         """
         with torch.autocast(window.device.type, torch.bfloat16, enabled=self.mixed):
-            b = self.to_b(self.to_a(window))
-            c = self.to_c(b)
-            d = self.to_d(c)
-            c = self.mix_c(c + functional.interpolate(self.from_d(d), scale_factor=2.0))
-            b = self.mix_b(b + functional.interpolate(self.from_c(c), scale_factor=2.0))
-            votes = self.votes(b)
-            kind = self.kind(d.mean((2, 3)))
+            fine, coarse = self.features(window)
+            votes = self.votes(self.mix_b(fine))
+            kind = self.kind(coarse.mean((2, 3)))
         votes, kind = votes.float(), kind.float()
         batch, _, rows, columns = votes.shape
         votes = votes.reshape(batch, JOINTS, 5, rows * columns)
@@ -111,7 +129,7 @@ class Detections(NamedTuple):
     behind_m: Tensor
 
 
-class HandDetector(nn.Module):
+class HandDetector(Pyramid):
     """Finds hands in small whole images.
 
     Args:
@@ -120,16 +138,9 @@ class HandDetector(nn.Module):
     """
 
     def __init__(self, width: int = 16, *, mixed: bool = False) -> None:
-        super().__init__()
-        a, b, c, d = width, 2 * width, 4 * width, 6 * width
+        b = 2 * width
+        super().__init__(2, (width, b, 4 * width, 6 * width))
         self.mixed = mixed
-        self.to_a = nn.Sequential(convolution(2, a, 2), Residual(a))
-        self.to_b = nn.Sequential(convolution(a, b, 2), Residual(b), Residual(b))
-        self.to_c = nn.Sequential(convolution(b, c, 2), Residual(c), Residual(c))
-        self.to_d = nn.Sequential(convolution(c, d, 2), Residual(d), Residual(d))
-        self.from_d = nn.Conv2d(d, c, 1)
-        self.mix_c = convolution(c, c)
-        self.from_c = nn.Conv2d(c, b, 1)
         self.mix_b = convolution(b, b)
         self.head = nn.Conv2d(b, 4, 1)
 
@@ -142,11 +153,8 @@ class HandDetector(nn.Module):
         known = (depth_m > 0) & (depth_m < FARTHEST_M)
         log_m = torch.where(known, torch.log(depth_m.clamp_min(0.1) / 0.7), 1.5)
         with torch.autocast(depth_m.device.type, torch.bfloat16, enabled=self.mixed):
-            b = self.to_b(self.to_a(torch.cat([log_m, known.float()], 1)))
-            c = self.to_c(b)
-            c = self.mix_c(c + functional.interpolate(self.from_d(self.to_d(c)), scale_factor=2.0))
-            b = self.mix_b(b + functional.interpolate(self.from_c(c), scale_factor=2.0))
-            found = self.head(b)
+            fine, _ = self.features(torch.cat([log_m, known.float()], 1))
+            found = self.head(self.mix_b(fine))
         found = found.float()
         return Detections(found[:, :1] - 4.0, found[:, 1:3], 0.1 * found[:, 3:])
 

@@ -15,8 +15,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from depth_refiner_ros.filters.hands import cut
+
 from .hand_crops import SIDE_M
-from .hand_examples import CENTER, UNIT_M, HandShards
+from .hand_examples import CENTER, HandShards, metres
 from .hand_networks import DETECTOR_CELL_PX, WINDOW_M, WINDOW_PX
 from .refiners import REFINED_SHARE, Refiner, refined_m
 
@@ -204,8 +206,7 @@ class Windows(Dataset[Window]):
         return self._hand(self.shards[self.used[index]], rng)
 
     def _hand(self, example: dict[str, npt.NDArray[Any]], rng: np.random.Generator) -> Window:
-        depth_m = example['depth'].astype(np.float32) * np.float32(UNIT_M)
-        depth_m[depth_m == 0] = np.nan
+        depth_m = metres(example)
         k, joints_m = example['intrinsics'], example['joints_m'].astype(np.float64)
         image = joints_m @ k.T
         joints_px = image[:, :2] / image[:, 2:]
@@ -227,7 +228,7 @@ class Windows(Dataset[Window]):
         half_px = half_m * k[0, 0] / center_m[2]
         # From the picture to the window: turned and scaled about the centre.
         scale = WINDOW_PX / (2 * half_px)
-        turn = cv2.getRotationMatrix2D(
+        turn: npt.NDArray[Any] = cv2.getRotationMatrix2D(
             (float(center_px[0]), float(center_px[1])), angle_deg, scale
         )
         turn[:, 2] += (WINDOW_PX - 1) / 2 - center_px
@@ -236,14 +237,7 @@ class Windows(Dataset[Window]):
                 [turn, [0, 0, 1]]
             )
             turn = turn[:2]
-        seen_m = cv2.warpAffine(
-            depth_m,
-            turn,
-            (WINDOW_PX, WINDOW_PX),
-            flags=cv2.INTER_NEAREST,
-            borderMode=cv2.BORDER_CONSTANT,
-            borderValue=float('nan'),
-        )
+        seen_m = cut(depth_m, turn)
         window_px = np.hstack([joints_px, np.ones((21, 1))]) @ turn.T
         place = np.empty((21, 3), np.float32)
         place[:, :2] = (window_px + 0.5) * (2 / WINDOW_PX) - 1
@@ -261,8 +255,7 @@ class Windows(Dataset[Window]):
         """A window on a place where no hand is."""
         assert self.frames is not None
         example = self.frames[int(rng.integers(len(self.frames)))]
-        depth_m = example['depth'].astype(np.float32) * np.float32(UNIT_M)
-        depth_m[depth_m == 0] = np.nan
+        depth_m = metres(example)
         k = example['intrinsics']
         seen: list[Float32Array] = []
         for _ in range(8):
@@ -281,14 +274,7 @@ class Windows(Dataset[Window]):
             scale = WINDOW_PX / (2 * WINDOW_M * k[0, 0] / z_m)
             shift = (WINDOW_PX - 1) / 2
             turn = np.array([[scale, 0, shift - scale * column], [0, scale, shift - scale * row]])
-            seen_m = cv2.warpAffine(
-                depth_m,
-                turn,
-                (WINDOW_PX, WINDOW_PX),
-                flags=cv2.INTER_NEAREST,
-                borderMode=cv2.BORDER_CONSTANT,
-                borderValue=float('nan'),
-            )
+            seen_m = cut(depth_m, turn)
             seen.append(normalised(seen_m, z_m, WINDOW_M))
             if len(seen) == _CHOICE:
                 break
@@ -353,8 +339,7 @@ class Frames(Dataset[Frame]):
         rng = np.random.default_rng((self.seed, number))
         index = int(rng.integers(len(self.used))) if self.changed else number % len(self.used)
         example = self.shards[self.used[index]]
-        depth_m = example['depth'].astype(np.float32) * np.float32(UNIT_M)
-        depth_m[depth_m == 0] = np.nan
+        depth_m = metres(example)
         k, centers_m = example['intrinsics'], example['centers_m']
         height, width = depth_m.shape
         image = centers_m @ k.T

@@ -5,9 +5,13 @@ Newell, Yang and Deng, "Stacked Hourglass Networks for Human Pose Estimation", E
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from .running import averaged_weights
 
 HEATMAP_PX = 64
 """Rows and columns of heatmaps, in the paper."""
@@ -164,3 +168,12 @@ def joints_of(heatmaps: Tensor, size_px: int) -> Tensor:
     down = (at(1, 0) - at(-1, 0)).sign()
     place = torch.stack([column + 0.25 * across, row + 0.25 * down], 2)
     return (place + 0.5) * (size_px / count) - 0.5
+
+
+def load_hourglass(checkpoint: Path) -> StackedHourglass:
+    """Return the hourglass of a checkpoint of `training.train_hourglass`, to be used as it is."""
+    state = torch.load(checkpoint, map_location='cpu', weights_only=True)
+    of = state['settings']
+    network = StackedHourglass(of['joints'], stacks=of['stacks'], features=of['features'])
+    network.load_state_dict(averaged_weights(state))
+    return network.eval()

@@ -23,12 +23,6 @@ _SMALLEST = 256
 """Weights of fewer numbers stay as they are: scales and biases, on which everything hangs."""
 
 
-def averaged(state: dict[str, Any]) -> dict[str, Tensor]:
-    """Return the averaged weights of a checkpoint, by name."""
-    prefix = 'module.'
-    return {k.removeprefix(prefix): v for k, v in state['average'].items() if k.startswith(prefix)}
-
-
 def to_onnx(
     module: nn.Module,
     path: Path,

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from .hand_crops import BACKGROUND_M, CROP_PX, SIDE_M
-from .onnx_export import to_onnx
+from .onnx_export import describe, to_onnx
 from .simgan_networks import DepthRefiner, GreyRefiner
 
 Refiner = Callable[[Tensor], Tensor]
@@ -135,17 +135,8 @@ def export_refiner(
     deployed = Deployed(network).eval()
     sizes = dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)
     to_onnx(deployed, path, (images[:2],), (INPUT,), (OUTPUT,), {INPUT: sizes})
-    model = onnx.load(str(path))
-    del model.metadata_props[:]
-    entry = model.metadata_props.add()
-    entry.key = 'depth_refiner'
     units = {INPUT: unit, OUTPUT: unit}
-    entry.value = json.dumps({'format': 1, 'units': units, **metadata})
-    for node in model.graph.node:
-        del node.metadata_props[:]
-        node.doc_string = ''
-    onnx.checker.check_model(model)
-    onnx.save(model, str(path))
+    describe(path, {'format': 1, 'units': units, **metadata})
     with torch.no_grad():
         wanted = deployed(images)
     off, flipped = difference(_exported(path)(images), wanted)

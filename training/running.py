@@ -10,7 +10,7 @@ import signal
 import subprocess
 import time
 from types import FrameType
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar
 
 from lightning_fabric import Fabric
 import numpy as np
@@ -221,6 +221,73 @@ class Run:
         torch.manual_seed(int(mixed.generate_state(1)[0]))
 
 
+@dataclass(kw_only=True)
+class LearnerSettings(RunSettings):
+    """How one network is taught by AdamW."""
+
+    learning_rate: float = 1e-3
+    """At its greatest; it rises over the first 3 % of the steps and falls as a cosine."""
+    initial: Path | None = None
+    """Checkpoint of another run to take the weights from; what it lacks stays random."""
+    mixed: bool = True
+    """Compute in bfloat16 where that is precise enough: faster on GPUs and on CPUs with AMX."""
+
+
+class Learner(NamedTuple):
+    """A network as it is taught.
+
+    Attributes:
+        run: Goes on where it was stopped; its checkpoints keep network, optimizer and average.
+        network: On the devices.
+        optimizer: AdamW.
+        average: Moving average of the weights, which is validated and exported.
+    """
+
+    run: Run
+    network: Any
+    optimizer: Any
+    average: AveragedModel
+
+
+def learner(
+    fabric: Fabric,
+    folder: Path,
+    settings: LearnerSettings,
+    network: torch.nn.Module,
+    *,
+    weight_decay: float,
+    decay: float,
+    use_buffers: bool = False,
+) -> Learner:
+    """Begin to teach a network, or go on.
+
+    Args:
+        fabric: Devices.
+        folder: Of the run.
+        settings: Of the run.
+        network: As it is made; its weights change along.
+        weight_decay: Of AdamW.
+        decay: Of the average, see `moving_average`.
+        use_buffers: Likewise.
+
+    Raises:
+        SystemExit: If the folder holds a run with other settings.
+    """
+    adam = torch.optim.AdamW(
+        network.parameters(),
+        lr=settings.learning_rate,
+        betas=(0.9, 0.98),
+        weight_decay=weight_decay,
+    )
+    if settings.initial is not None:
+        take_weights(network, settings.initial)
+    average = moving_average(network, decay, use_buffers=use_buffers)
+    run = Run(fabric, folder, settings, network=network, optimizer=adam, average=average)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    taught, optimizer = fabric.setup(network, adam)
+    return Learner(run, taught, optimizer, average.to(fabric.device))
+
+
 class Stop:
     """Notices Ctrl-C, so that a step is finished and saved; a second one stops at once."""
 
@@ -253,7 +320,7 @@ def plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def averaged(
+def moving_average(
     network: torch.nn.Module, decay: float, *, use_buffers: bool = False
 ) -> AveragedModel:
     """Return the moving average of a network's weights, which `update_parameters` moves.
@@ -273,11 +340,15 @@ def averaged(
     return AveragedModel(network, multi_avg_fn=follow, use_buffers=use_buffers)
 
 
+def averaged_weights(state: dict[str, Any]) -> dict[str, Tensor]:
+    """Return the averaged weights of a checkpoint, by name."""
+    prefix = 'module.'
+    return {k.removeprefix(prefix): v for k, v in state['average'].items() if k.startswith(prefix)}
+
+
 def take_weights(network: torch.nn.Module, checkpoint: Path) -> None:
     """Take the averaged weights of another run, as far as they fit."""
-    state = torch.load(checkpoint, map_location='cpu', weights_only=True)['average']
-    prefix = 'module.'
-    given = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+    given = averaged_weights(torch.load(checkpoint, map_location='cpu', weights_only=True))
     own = network.state_dict()
     fitting = {k: v for k, v in given.items() if k in own and own[k].shape == v.shape}
     network.load_state_dict(own | fitting)

@@ -44,10 +44,9 @@ from .cyclegan_networks import (
     Translators,
 )
 from .datasets import DatasetError
-from .hourglass import StackedHourglass
+from .hourglass import load_hourglass
 from .image_pool import ImagePool
 from .monitors import change_mm, drift_px, hole_share, kernel_distance, patch_features
-from .onnx_export import averaged
 from .refiners import FRAMES, HANDS, export_refiner
 from .running import Run, RunSettings, commit
 from .unpaired import Depths, Unpaired, UnpairedDepths, first, frame_domains, hand_domains
@@ -133,15 +132,6 @@ def domains(settings: Settings, *, held_out: bool) -> tuple[Depths, Depths]:
         raise SystemExit(str(error)) from None
 
 
-def load_pose(checkpoint: Path) -> StackedHourglass:
-    """Return the hourglass of a checkpoint of `training.train_hourglass`, in evaluation mode."""
-    state = torch.load(checkpoint, map_location='cpu', weights_only=True)
-    size = {name: state['settings'][name] for name in ('joints', 'stacks', 'features')}
-    hourglass = StackedHourglass(size.pop('joints'), **size)
-    hourglass.load_state_dict(averaged(state))
-    return hourglass.eval()
-
-
 @torch.no_grad()
 def translated(translator: Translator, depth: Tensor) -> Tensor:
     """Return depth as a translator makes it, on the CPU."""
@@ -213,7 +203,7 @@ def train(settings: Settings) -> Path:
     checked_synthetic, checked_real = (
         first(depths, settings.checked) for depths in domains(settings, held_out=True)
     )
-    pose = load_pose(settings.pose) if settings.pose else None
+    pose = load_hourglass(settings.pose) if settings.pose else None
 
     make = partial(
         Translator, code,

@@ -25,11 +25,11 @@ from .networks import DepthChooser, Prediction, decide, to_cells, to_rows
 from .pictures import sheet
 from .real import RealFrames, score
 from .refiners import FRAMES, load_refiner
-from .running import Run, RunSettings, averaged, learning_rate, take_weights
+from .running import LearnerSettings, learner, learning_rate
 
 
 @dataclass(kw_only=True)
-class Settings(RunSettings):
+class Settings(LearnerSettings):
     """Train the depth network."""
 
     data: tyro.conf.Positional[Path]
@@ -49,8 +49,6 @@ class Settings(RunSettings):
     refiner: Path | None = None
     """Refiner of whole frames, not of hands, that measures half of the exact samples: an ONNX
     file of training.train_cyclegan, see docs/synth2real.md."""
-    initial: Path | None = None
-    """Checkpoint of another run to take the weights from; what it lacks stays random."""
     held_out: int = 50
     """Frames at the end of the shards that are not trained on but validated on."""
     pixels: int = 4000
@@ -59,11 +57,9 @@ class Settings(RunSettings):
     """Folders of real recordings that are validated on, never trained on."""
     validate_every: int = 1000
     """Steps between validations."""
-    mixed: bool = True
-    """Compute in bfloat16 where that is precise enough: faster on GPUs and on CPUs with AMX."""
     augmentation: Augmentation = field(default_factory=Augmentation)
 
-    MAY_DIFFER: ClassVar[frozenset[str]] = RunSettings.MAY_DIFFER | {'real'}
+    MAY_DIFFER: ClassVar[frozenset[str]] = LearnerSettings.MAY_DIFFER | {'real'}
 
 
 # ---------------------------------------------------------------------------------------- losses
@@ -203,23 +199,9 @@ def train(settings: Settings) -> Path:
     except (FileNotFoundError, ValueError) as error:
         raise SystemExit(str(error)) from None
     raw_network = DepthChooser(settings.size, mixed=settings.mixed)
-    raw_optimizer = torch.optim.AdamW(
-        raw_network.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=0.01
+    run, network, optimizer, average = learner(
+        fabric, settings.run, settings, raw_network, weight_decay=0.01, decay=0.998
     )
-    if settings.initial is not None:
-        take_weights(raw_network, settings.initial)
-    average = averaged(raw_network, 0.998)
-    run = Run(
-        fabric,
-        settings.run,
-        settings,
-        network=raw_network,
-        optimizer=raw_optimizer,
-        average=average,
-    )
-    raw_network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    network, optimizer = fabric.setup(raw_network, raw_optimizer)
-    average = average.to(fabric.device)
 
     used = range(max(1, len(shards) - settings.held_out))
     held_out = range(used.stop % len(shards), len(shards))
@@ -259,7 +241,7 @@ def train(settings: Settings) -> Path:
         fabric.print(line, flush=True)
 
     for step, batch in run.steps(run.loader(samples)):
-        for group in raw_optimizer.param_groups:
+        for group in optimizer.param_groups:
             group['lr'] = learning_rate(step - 1, settings.steps, settings.learning_rate)
         sample = Sample(*batch)
         prediction = network(sample.depth_m, sample.color)

@@ -28,13 +28,13 @@ from .hand_networks import Detections, HandDetector, HandJoints, Joints
 from .hand_samples import Frame, Frames, Window, Windows
 from .refiners import load_refiner
 from .render.hand_skeleton import BONES
-from .running import Run, RunSettings, averaged, learning_rate, take_weights
+from .running import LearnerSettings, learner, learning_rate
 
 UInt8Array = npt.NDArray[np.uint8]
 
 
 @dataclass(kw_only=True)
-class Settings(RunSettings):
+class Settings(LearnerSettings):
     """Train what finds hands and their joints."""
 
     data: tyro.conf.Positional[Path]
@@ -51,15 +51,11 @@ class Settings(RunSettings):
     """Samples of a step, on all devices together."""
     learning_rate: float = 1.5e-3
     """At its greatest; it rises over the first 3 % of the steps and falls as a cosine."""
-    initial: Path | None = None
-    """Checkpoint of another run to take the weights from; what it lacks stays random."""
     refiner: Path | None = None
     """Refiner that measures half of the rendered hands, in place of models of sensors: a
     checkpoint of training.train_simgan or an ONNX file, see docs/synth2real.md; for joints."""
     held_out: int = 500
     """Examples at the end of the shards that are not trained on but validated on."""
-    mixed: bool = True
-    """Compute in bfloat16 where that is precise enough: faster on GPUs and on CPUs with AMX."""
 
 
 # ---------------------------------------------------------------------------------------- losses
@@ -222,23 +218,15 @@ def train(settings: Settings) -> Path:
     except (FileNotFoundError, ValueError) as error:
         raise SystemExit(str(error)) from None
     raw_network = make_network(settings.network, settings.width, mixed=settings.mixed)
-    raw_optimizer = torch.optim.AdamW(
-        raw_network.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=0.02
-    )
-    if settings.initial is not None:
-        take_weights(raw_network, settings.initial)
-    average = averaged(raw_network, 0.995, use_buffers=True)
-    run = Run(
+    run, network, optimizer, average = learner(
         fabric,
         settings.run,
         settings,
-        network=raw_network,
-        optimizer=raw_optimizer,
-        average=average,
+        raw_network,
+        weight_decay=0.02,
+        decay=0.995,
+        use_buffers=True,
     )
-    raw_network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    network, optimizer = fabric.setup(raw_network, raw_optimizer)
-    average = average.to(fabric.device)
 
     count = settings.steps * settings.batch
     used = range(max(1, len(shards) - settings.held_out))
@@ -272,7 +260,7 @@ def train(settings: Settings) -> Path:
 
     weights = JOINT_WEIGHTS if joints else DETECTOR_WEIGHTS
     for step, batch in run.steps(run.loader(samples)):
-        for group in raw_optimizer.param_groups:
+        for group in optimizer.param_groups:
             group['lr'] = learning_rate(step - 1, settings.steps, settings.learning_rate)
         said = network(batch[0])
         parts = (

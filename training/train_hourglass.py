@@ -30,7 +30,7 @@ from depth_refiner_ros.pictures import depth_scale
 from .datasets import DatasetError, open_hands, require_shippable
 from .hand_crops import CROP_PX, HandCrops, LabelledHands, SyntheticHands, unnormalized_m
 from .hourglass import StackedHourglass, heatmaps_of, joints_of
-from .running import Run, RunSettings, averaged
+from .running import Run, RunSettings, moving_average
 
 WITHIN_PX = 5.0
 """PCK of SimGAN's table."""
@@ -153,7 +153,7 @@ def train(settings: Settings) -> Path:
         settings.joints, stacks=settings.stacks, features=settings.features
     )
     raw_optimizer = torch.optim.RMSprop(raw_network.parameters(), lr=settings.learning_rate)
-    average = averaged(raw_network, settings.decay, use_buffers=True)
+    average = moving_average(raw_network, settings.decay, use_buffers=True)
     run = Run(
         fabric,
         settings.run,

@@ -26,12 +26,12 @@ from depth_refiner_ros.pictures import depth_scale
 from .examples import Shards
 from .monocular import Guess, MonocularDepth
 from .real import RealViews, relative_errors, score_views
-from .running import Run, RunSettings, averaged, learning_rate, take_weights
+from .running import LearnerSettings, learner, learning_rate
 from .views import Appearance, View, Views
 
 
 @dataclass(kw_only=True)
-class Settings(RunSettings):
+class Settings(LearnerSettings):
     """Train depth from colour alone."""
 
     data: tyro.conf.Positional[Path]
@@ -48,19 +48,13 @@ class Settings(RunSettings):
     """Rows of a sample, a multiple of 16, px: a quarter of the pictures it will be given."""
     width: int = 160
     """Columns of a sample, a multiple of 16, px."""
-    learning_rate: float = 1e-3
-    """At its greatest; it rises over the first 3 % of the steps and falls as a cosine."""
-    initial: Path | None = None
-    """Checkpoint of another run to take the weights from; what it lacks stays random."""
     held_out: int = 50
     """Frames at the end of the shards that are not trained on but validated on."""
     real: tuple[Path, ...] = ()
     """Folders of real recordings that are validated on, never trained on."""
-    mixed: bool = True
-    """Compute in bfloat16 where that is precise enough: faster on GPUs and on CPUs with AMX."""
     appearance: Appearance = field(default_factory=Appearance)
 
-    MAY_DIFFER: ClassVar[frozenset[str]] = RunSettings.MAY_DIFFER | {'real'}
+    MAY_DIFFER: ClassVar[frozenset[str]] = LearnerSettings.MAY_DIFFER | {'real'}
 
 
 WEIGHTS = {'metric': 1.0, 'relative': 1.0, 'edges': 0.5, 'spread': 0.1}
@@ -160,23 +154,15 @@ def train(settings: Settings) -> Path:
     except FileNotFoundError as error:
         raise SystemExit(str(error)) from None
     raw_network = MonocularDepth(settings.size, mixed=settings.mixed)
-    raw_optimizer = torch.optim.AdamW(
-        raw_network.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98), weight_decay=0.02
-    )
-    if settings.initial is not None:
-        take_weights(raw_network, settings.initial)
-    average = averaged(raw_network, 0.995, use_buffers=True)
-    run = Run(
+    run, network, optimizer, average = learner(
         fabric,
         settings.run,
         settings,
-        network=raw_network,
-        optimizer=raw_optimizer,
-        average=average,
+        raw_network,
+        weight_decay=0.02,
+        decay=0.995,
+        use_buffers=True,
     )
-    raw_network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    network, optimizer = fabric.setup(raw_network, raw_optimizer)
-    average = average.to(fabric.device)
 
     used = range(max(1, len(shards) - settings.held_out))
     held_out = range(used.stop % len(shards), len(shards))
@@ -207,7 +193,7 @@ def train(settings: Settings) -> Path:
         fabric.print(line, flush=True)
 
     for step, batch in run.steps(run.loader(samples)):
-        for group in raw_optimizer.param_groups:
+        for group in optimizer.param_groups:
             group['lr'] = learning_rate(step - 1, settings.steps, settings.learning_rate)
         view = View(*batch)
         parts = losses(network(view.color, view.intrinsics), view.truth_m)

@@ -24,14 +24,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-import json
 import math
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
-import onnx
 import onnxruntime
 import torch
 from torch import Tensor
@@ -46,7 +44,7 @@ from .cyclegan_networks import HAND_CODE, Coded
 from .datasets import DatasetError, open_hands, require_shippable
 from .hand_domains import RecordedHands, StandInHands
 from .monitors import hole_share, kernel_distance, patch_features
-from .onnx_export import to_onnx
+from .onnx_export import describe, to_onnx
 from .pose_gan_networks import (
     JOINTS,
     DeployedPoseGenerator,
@@ -377,17 +375,8 @@ def export(
     # Of one batch, both have as many.
     free = {name: {0: torch.export.Dim.DYNAMIC} for name in names}
     to_onnx(deployed, path, tuple(values[:2] for values in given), names, ('depth',), free)
-    model = onnx.load(str(path))
-    del model.metadata_props[:]
-    entry = model.metadata_props.add()
-    entry.key = 'depth_refiner'
     units = {'joints_m': 'm', 'distance_m': 'm', 'depth': 'm - 2 m, 0 beside the hand'}
-    entry.value = json.dumps({'format': 1, 'units': units, **metadata})
-    for node in model.graph.node:
-        del node.metadata_props[:]
-        node.doc_string = ''
-    onnx.checker.check_model(model)
-    onnx.save(model, str(path))
+    describe(path, {'format': 1, 'units': units, **metadata})
     session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
     feeds = {name: values.numpy() for name, values in zip(names, given, strict=True)}
     (got,) = session.run(['depth'], feeds)

@@ -42,9 +42,8 @@ from .grey_images import GreyImages
 from .hand_crops import CROP_PX, HandCrops, LabelledHands, unnormalized_m
 from .hand_domains import CleanHands, RecordedHands, StandInHands
 from .history_buffer import HistoryBuffer
-from .hourglass import StackedHourglass
+from .hourglass import load_hourglass
 from .monitors import change_mm, drift_px, hole_share, kernel_distance, patch_features
-from .onnx_export import averaged
 from .refiners import EYES, HANDS, export_refiner, simgan_refiner
 from .running import Run, RunSettings, commit
 from .simgan_losses import PSI, Psi, accuracy, adversarial, features_of, self_regularisation
@@ -310,7 +309,7 @@ def real_hands(settings: HandSettings, seed: int) -> Dataset[HandCrops]:
 
 def hands(settings: HandSettings) -> Domain:
     """Return what refining hands takes."""
-    pose = pose_network(settings.pose) if settings.pose else None
+    pose = load_hourglass(settings.pose) if settings.pose else None
     if pose is None:
         print('Without --pose it is not measured how far joints move; nothing bounds it.')
 
@@ -400,22 +399,13 @@ def gaze(settings: GazeSettings) -> Domain:
     )
 
 
-def pose_network(checkpoint: Path) -> StackedHourglass:
-    """Return the hourglass of a checkpoint of `training.train_hourglass`."""
-    state = torch.load(checkpoint, map_location='cpu', weights_only=True)
-    of = state['settings']
-    network = StackedHourglass(of['joints'], stacks=of['stacks'], features=of['features'])
-    network.load_state_dict(averaged(state))
-    return network.eval()
-
-
 def psi_of(name: str) -> Psi:
     """Return what self-regularisation keeps."""
     if name in PSI:
         return PSI[name]
     if not Path(name).exists():
         raise SystemExit(f'--psi {name} is neither a file nor one of {", ".join(PSI)}.')
-    return features_of(pose_network(Path(name)))
+    return features_of(load_hourglass(Path(name)))
 
 
 # -------------------------------------------------------------------------------------- looking

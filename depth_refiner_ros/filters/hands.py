@@ -120,18 +120,26 @@ def window(depth_m: Float32Array, camera: PinholeCamera, center_m: Float64Array)
     turn = np.array(
         [[scale, 0, shift - scale * u], [0, scale / aspect, shift - scale / aspect * v]]
     )
-    seen_m = cv2.warpAffine(
-        depth_m,
-        turn,
-        (WINDOW_PX, WINDOW_PX),
-        flags=cv2.INTER_NEAREST,
-        borderMode=cv2.BORDER_CONSTANT,
-        borderValue=float('nan'),
-    )
+    seen_m = cut(depth_m, turn)
     values = (seen_m - np.float32(center_m[2])) / np.float32(WINDOW_M)
     values[~(seen_m > 0)] = 1
     clipped: Float32Array = np.clip(values, -1, 1).astype(np.float32)
     return clipped
+
+
+def cut(depth_m: Float32Array, turn: Float64Array) -> Float32Array:
+    """Return a part of a depth image, (96, 96), NaN beside the image.
+
+    Args:
+        depth_m: (H, W).
+        turn: (2, 3) from columns and rows of the image to those of the part.
+    """
+    size = (WINDOW_PX, WINDOW_PX)
+    seen_m = cv2.warpAffine(
+        depth_m, turn, size, flags=cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT,
+        borderValue=float('nan'),
+    )  # fmt: skip
+    return np.asarray(seen_m, np.float32)
 
 
 def joints_of(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -96,19 +96,16 @@ class _Track:
     smooth: OneEuro
     right: float = 0.5
     missed: int = 0
-    seen: int = field(default=0)
 
 
+@dataclass(frozen=True)
 class _Found:
     """What the joints network says of one window."""
 
-    def __init__(
-        self, points_m: Float32Array, spread: Float32Array, hand: float, right: float
-    ) -> None:
-        self.points_m = points_m
-        self.spread = spread
-        self.hand = hand
-        self.right = right
+    points_m: Float32Array
+    spread: Float32Array
+    hand: float
+    right: float
 
     @property
     def center_m(self) -> Float64Array:

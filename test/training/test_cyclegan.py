@@ -7,7 +7,7 @@ torch = pytest.importorskip('torch', reason="training needs torch: pip install '
 pytest.importorskip('lightning_fabric', reason="training needs Fabric: pip install '.[train]'")
 pytest.importorskip('onnx', reason="export needs onnx: pip install '.[train]'")
 
-from training import running, train_cyclegan
+from training import train_cyclegan
 from training.cyclegan_losses import least_squares, told_right, validity_loss, value_loss
 from training.cyclegan_networks import (
     FRAME_CODE,
@@ -249,18 +249,6 @@ def test_exported_translators_are_pytorchs(tmp_path, capsys):
         assert 1e3 * (made - wanted).abs().max() < 0.01
 
 
-class StopAfter:
-    """Ctrl-C during the second step: a run asks twice in each."""
-
-    def __init__(self):
-        self.asked = 0
-
-    @property
-    def wanted(self):
-        self.asked += 1
-        return self.asked >= 3
-
-
 def same(one, other):
     if isinstance(one, torch.Tensor):
         return torch.equal(one, other)
@@ -271,12 +259,11 @@ def same(one, other):
     return one == other
 
 
-def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(rooms, tmp_path, monkeypatch):
+def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(rooms, tmp_path, monkeypatch, stopped):
     monkeypatch.setattr(train_cyclegan, 'export_refiner', lambda *_, **__: None)
     given = {'shards': (rooms,), 'height': 32, 'width': 48}
     train(settings(tmp_path / 'whole', **given))
-    with monkeypatch.context() as patched:
-        patched.setattr(running, 'Stop', StopAfter)
+    with stopped(2):
         train(settings(tmp_path / 'parts', **given))
     assert checkpoint(tmp_path / 'parts')['step'] == 2
     train(settings(tmp_path / 'parts', **given))

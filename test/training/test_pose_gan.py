@@ -7,7 +7,7 @@ torch = pytest.importorskip('torch', reason="training needs torch: pip install '
 pytest.importorskip('lightning_fabric', reason="training needs Fabric: pip install '.[train]'")
 onnxruntime = pytest.importorskip('onnxruntime', reason="export needs it: pip install '.[train]'")
 
-from training import running, style, train_pose_gan
+from training import style, train_pose_gan
 from training.cyclegan_networks import HAND_CODE, Coded
 from training.pose_gan_networks import (
     DeployedPoseGenerator,
@@ -243,24 +243,13 @@ def checkpoint(run):
     return torch.load(run / 'checkpoint.pt', weights_only=True)
 
 
-class StopAfter:
-    """Ctrl-C during the second step: a run asks twice in each."""
-
-    def __init__(self):
-        self.asked = 0
-
-    @property
-    def wanted(self):
-        self.asked += 1
-        return self.asked >= 3
-
-
-def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(squares, tmp_path, monkeypatch, capsys):
+def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(
+    squares, tmp_path, monkeypatch, stopped, capsys
+):
     monkeypatch.setattr(train_pose_gan, 'export', lambda *_: None)
     train(settings(tmp_path / 'whole'))
     assert 'no --vgg, so the layers of VGG-19 with 2 channels' in capsys.readouterr().out
-    with monkeypatch.context() as patched:
-        patched.setattr(running, 'Stop', StopAfter)
+    with stopped(2):
         train(settings(tmp_path / 'parts'))
     assert checkpoint(tmp_path / 'parts')['step'] == 2
     train(settings(tmp_path / 'parts'))
@@ -277,7 +266,7 @@ def test_style_changes_what_is_learned(squares, tmp_path, monkeypatch):
     assert any(not torch.equal(one[name], other[name]) for name in one)
 
 
-def test_vgg_is_said_and_not_kept(squares, tmp_path, monkeypatch, capsys):
+def test_vgg_is_said_and_not_kept(squares, tmp_path, monkeypatch, stopped, capsys):
     monkeypatch.setattr(train_pose_gan, 'export', lambda *_: None)
     monkeypatch.setattr(train_pose_gan, 'load_vgg19', lambda _: Vgg19(2).requires_grad_(False))
     train(settings(tmp_path / 'run', vgg=tmp_path / 'vgg19.pth', steps=1))

@@ -12,9 +12,9 @@ from training import running
 from training.running import (
     Run,
     RunSettings,
-    averaged,
     check_same,
     learning_rate,
+    moving_average,
     plain,
     sample_numbers,
     take_weights,
@@ -251,7 +251,7 @@ def test_an_average_follows_closely_at_first():
     network = torch.nn.Linear(1, 1, bias=False)
     with torch.no_grad():
         network.weight.fill_(0)
-    average = averaged(network, 0.5)
+    average = moving_average(network, 0.5)
     with torch.no_grad():
         network.weight.fill_(1)
     # The first update copies; then 2/11 and 3/12 of the average are kept, and 0.5 at most.

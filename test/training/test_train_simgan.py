@@ -248,7 +248,7 @@ def test_the_best_weights_are_kept():
 
 
 def test_what_moves_joints_is_not_kept(tmp_path, monkeypatch):
-    monkeypatch.setattr(train_simgan, 'pose_network', lambda _: torch.nn.Identity())
+    monkeypatch.setattr(train_simgan, 'load_hourglass', lambda _: torch.nn.Identity())
     domain = train_simgan.hands(settings(tmp_path, pose=tmp_path))
     good = {'kid': 0.2, 'drift_px': 0.9, 'dropped': 0.2}
     assert domain.score(good) == 0.2
