@@ -146,9 +146,8 @@ def hole_pattern(depth_m: Tensor, rng: np.random.Generator) -> Tensor:
     Returns:
         (1, H, W) bool; nothing of an image that is mostly hole.
     """
-    hole = depth_m.isnan().float()[None]
-    kept = -functional.max_pool2d(-hole, 3, 1, 1)
-    opened = functional.max_pool2d(kept, 3, 1, 1)[0] > 0
+    hole = depth_m[0].isnan().numpy().astype(np.uint8)
+    opened = torch.from_numpy(cv2.morphologyEx(hole, cv2.MORPH_OPEN, np.ones((3, 3))))[None] > 0
     flips = [axis for axis in (1, 2) if rng.random() < 0.5]
     return opened.flip(flips) & bool(opened.float().mean() < 0.5)
 
@@ -169,7 +168,8 @@ def blots(shape: torch.Size, rng: np.random.Generator) -> Tensor:
 
 def grown(where: Tensor, by_px: int) -> Tensor:
     """Return a mask (1, H, W) and all that is within some pixels of it, in a square."""
-    return functional.max_pool2d(where.float()[None], 2 * by_px + 1, 1, by_px)[0] > 0
+    square = np.ones((2 * by_px + 1, 2 * by_px + 1))
+    return torch.from_numpy(cv2.dilate(where[0].numpy().astype(np.uint8), square))[None] > 0
 
 
 def rim(depth_m: Tensor, width_px: int) -> Tensor:

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +40,8 @@ _FARTHEST_APART = 0.5
 """Difference of the logarithms of two depths beyond which one is as bad as another."""
 _LEAST_SUPPORT = 3
 """Measured pixels of a cell that make it a source for other cells."""
+_NONE = 1e4
+"""Inverse depth that stands for no measurement where the farthest is looked for, 1/m."""
 _BESIDE_PX = 4
 """How far a measurement beside a pixel is looked for."""
 _KEY = 8
@@ -99,8 +101,24 @@ class Fields(NamedTuple):
     beside_px: Tensor
 
 
+class Doubts(NamedTuple):
+    """What a network says of M cells whatever is chosen in them.
+
+    Attributes:
+        damping: (M, K) share of its slope that a candidate's surface goes on with.
+        correction: (M, 16) logarithm of the factor that depth is multiplied by.
+        log_spread: (M, 16) logarithm of the expected error's share of the depth.
+        wrong: (M, 16) logit of a measurement being wrong.
+    """
+
+    damping: Tensor
+    correction: Tensor
+    log_spread: Tensor
+    wrong: Tensor
+
+
 class Prediction(NamedTuple):
-    """What a network says of M cells, as rows; K candidates, 16 pixels of a cell.
+    """What a network says of the candidates of M cells, as rows; K candidates, 16 pixels a cell.
 
     Attributes:
         score: (M, 16, K) what context alone says.
@@ -109,9 +127,6 @@ class Prediction(NamedTuple):
         there: (M, K) bool, False where there is no such candidate.
         planes: The candidates' surfaces, (M, K) each.
         damping: (M, K) share of its slope that a surface goes on with.
-        correction: (M, 16) logarithm of the factor that the chosen depth is multiplied by.
-        log_spread: (M, 16) logarithm of the expected error's share of the depth.
-        wrong: (M, 16) logit of a measurement being wrong.
         place: Columns and rows of the pixels of cells, (M, 16) each, px.
         beside: (M, 16) 1/m, the measurement beside each pixel; 0 where there is none.
         beside_score: (M, 16) its score; very low where there is none.
@@ -123,9 +138,6 @@ class Prediction(NamedTuple):
     there: Tensor
     planes: Surfaces
     damping: Tensor
-    correction: Tensor
-    log_spread: Tensor
-    wrong: Tensor
     place: tuple[Tensor, Tensor]
     beside: Tensor
     beside_score: Tensor
@@ -192,30 +204,17 @@ class Prediction(NamedTuple):
 
     def at(self, cell: Tensor, pixel: Tensor) -> Prediction:
         """Return the prediction for single pixels, as cells of one pixel each: (n, 1, K)."""
-        score, query, correction, log_spread, wrong, x, y, beside, beside_score = (
+        score, query, x, y, beside, beside_score = (
             value[cell, pixel][:, None]
-            for value in (
-                self.score,
-                self.query,
-                self.correction,
-                self.log_spread,
-                self.wrong,
-                *self.place,
-                self.beside,
-                self.beside_score,
-            )
+            for value in (self.score, self.query, *self.place, self.beside, self.beside_score)
         )
-        planes = Surfaces(*(value[cell] for value in self.planes))
         return Prediction(
             score,
             query,
             self.key[cell],
             self.there[cell],
-            planes,
+            Surfaces(*(value[cell] for value in self.planes)),
             self.damping[cell],
-            correction,
-            log_spread,
-            wrong,
             (x, y),
             beside,
             beside_score,
@@ -385,23 +384,33 @@ def find_beside(inverse: Tensor) -> tuple[Tensor, Tensor]:
         Its inverse depth, 0 where there is none within `_BESIDE_PX`, and its distance, px; both
         (B, 1, H, W).
     """
-    height, width = inverse.shape[2:]
-    found, distance = inverse, torch.zeros_like(inverse)
+    found = torch.where(inverse > 0, inverse, _NONE)
+    distance = torch.zeros_like(inverse)
     for step in range(1, _BESIDE_PX + 1):
-        padded = functional.pad(found, (1, 1, 1, 1))
-        offsets = [(0, 1), (1, 0), (1, 2), (2, 1)]
-        if step % 2 == 0:  # an octagon: nearly a circle
-            offsets += [(0, 0), (0, 2), (2, 0), (2, 2)]
-        around = torch.cat([padded[:, :, y : y + height, x : x + width] for y, x in offsets], 1)
-        farthest = torch.where(around > 0, around, 1e4).amin(1, keepdim=True)
-        new = (found <= 0) & (farthest < 1e3)
+        padded = functional.pad(found, (1, 1, 1, 1), value=_NONE)
+        # The farthest of three in a column, then of three columns; of an octagon, which is nearly
+        # a circle, every other step leaves out the corners.
+        rows = torch.minimum(padded[:, :, :-2], padded[:, :, 2:])
+        if step % 2 == 0:
+            rows = torch.minimum(rows, padded[:, :, 1:-1])
+            farthest = torch.minimum(torch.minimum(rows[..., :-2], rows[..., 2:]), rows[..., 1:-1])
+        else:
+            middle = padded[:, :, 1:-1]
+            beside = torch.minimum(middle[..., :-2], middle[..., 2:])
+            farthest = torch.minimum(rows[..., 1:-1], beside)
+        new = (found == _NONE) & (farthest < _NONE)
         found = torch.where(new, farthest, found)
         distance = torch.where(new, float(step), distance)
-    return found, distance
+    return torch.where(found < _NONE, found, 0.0), distance
+
+
+_LEAK = 0.1
+"""Slope of activations below 0. With plain ReLUs whole levels of the U-Net died in training: they
+said 0 everywhere, whatever they saw, and were never taught again."""
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions around which the features are led past.
+    """Two 3x3 convolutions around which the features are led past, and nothing cuts these.
 
     Nothing is normalised: statistics of a batch would differ between one process and several, and
     those of an image with the share of it that is hole.
@@ -416,7 +425,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return features of the same shape."""
-        return torch.relu(x + self.second(torch.relu(self.first(x))))
+        inner = functional.leaky_relu(self.first(functional.leaky_relu(x, _LEAK)), _LEAK)
+        return x + cast('Tensor', self.second(inner))
 
 
 @dataclass(frozen=True)
@@ -444,13 +454,16 @@ class UNet(nn.Module):
         def blocks(channels: int) -> nn.Sequential:
             return nn.Sequential(*(Block(channels) for _ in range(size.blocks)))
 
-        self.stem = nn.Sequential(nn.Conv2d(inputs, widths[0], 3, padding=1), nn.ReLU())
+        self.stem = nn.Sequential(nn.Conv2d(inputs, widths[0], 3, padding=1), nn.LeakyReLU(_LEAK))
         self.encode = nn.ModuleList(blocks(channels) for channels in widths)
         self.down = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(fine, coarse, 3, 2, 1), nn.ReLU())
+            nn.Sequential(nn.Conv2d(fine, coarse, 3, 2, 1), nn.LeakyReLU(_LEAK))
             for fine, coarse in pairwise(widths)
         )
-        self.up = nn.ModuleList(nn.Conv2d(coarse, fine, 1) for fine, coarse in pairwise(widths))
+        up = [nn.Conv2d(coarse, fine, 1) for fine, coarse in pairwise(widths)]
+        # What is seen from farther away comes in as it is learned.
+        nn.init.zeros_(up[0].weight)
+        self.up = nn.ModuleList(up)
         self.decode = nn.ModuleList(blocks(channels) for channels in widths[:-1])
 
     def forward(self, x: Tensor) -> Tensor:
@@ -494,10 +507,19 @@ class DepthChooser(nn.Module):
             nn.init.zeros_(layer.bias)
         nn.init.normal_(self.color_embedding.weight, std=3.0)
 
-    def forward(self, depth_m: Tensor, color: Tensor) -> Prediction:
-        """Return what the network says of all cells; see `look` for the arguments."""
+    def forward(
+        self, depth_m: Tensor, color: Tensor, cells: Tensor | None = None
+    ) -> tuple[Doubts, Prediction]:
+        """Return what the network says of all cells, and of the candidates of some.
+
+        Args:
+            depth_m: See `look`.
+            color: The same.
+            cells: (n,) int64, those whose candidates are judged; by default all.
+        """
         fields = self.look(depth_m, color)
-        return self.judge(fields, *self.doubt(fields))
+        doubts = self.doubt(fields)
+        return doubts, self.judge(fields, doubts.damping, cells)
 
     def look(self, depth_m: Tensor, color: Tensor) -> Fields:
         """Return candidates and context of all cells.
@@ -513,7 +535,7 @@ class DepthChooser(nn.Module):
             colors = to_cells(color)
             features = self._features(inverse, candidates, reference, colors)
         with torch.autocast(depth_m.device.type, torch.bfloat16, enabled=self.mixed):
-            context = self.context(features)
+            context = self.context(features.contiguous(memory_format=torch.channels_last))
         return Fields(
             candidates,
             to_rows(colors),
@@ -551,37 +573,26 @@ class DepthChooser(nn.Module):
             1,
         )
 
-    def doubt(self, fields: Fields) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return damping (M, K), correction, log_spread and wrong (M, 16); see `Prediction`."""
+    def doubt(self, fields: Fields) -> Doubts:
+        """Return what is said of all cells before their candidates are judged."""
         scores = CANDIDATES * _PIXELS
         rest = functional.linear(
             fields.context, self.head.weight[scores:], self.head.bias[scores:]
         )
         damping, correction, log_spread, wrong = rest.split([CANDIDATES, *3 * [_PIXELS]], 1)
-        return (
+        return Doubts(
             torch.sigmoid(2 + damping),
             0.03 * torch.tanh(correction),
             (log_spread - 4).clamp(-7.0, 0.5),
             wrong - 3,
         )
 
-    def judge(
-        self,
-        fields: Fields,
-        damping: Tensor,
-        correction: Tensor,
-        log_spread: Tensor,
-        wrong: Tensor,
-        cells: Tensor | None = None,
-    ) -> Prediction:
-        """Return what the network says of some cells, by default of all.
+    def judge(self, fields: Fields, damping: Tensor, cells: Tensor | None = None) -> Prediction:
+        """Return what the network says of the candidates of some cells, by default of all.
 
         Args:
             fields: From `look`.
-            damping: From `doubt`, as what follows.
-            correction: As above.
-            log_spread: As above.
-            wrong: As above.
+            damping: (M, K) from `doubt`.
             cells: (n,) int64, which cells.
         """
 
@@ -628,9 +639,6 @@ class DepthChooser(nn.Module):
             there,
             planes,
             rows(damping),
-            rows(correction),
-            rows(log_spread),
-            rows(wrong),
             (x, y),
             beside,
             torch.where(beside > 0, beside_score, -1e4),
@@ -668,21 +676,10 @@ class Estimate(NamedTuple):
     wrong: Tensor
 
 
-def decide(prediction: Prediction, depth_m: Tensor) -> Estimate:
+def estimate(network: DepthChooser, depth_m: Tensor, color: Tensor) -> Estimate:
     """Take the best candidate of every hole and of every measurement that is probably wrong.
 
-    Args:
-        prediction: Of a network, for all cells.
-        depth_m: (B, 1, H, W) what it was given.
-    """
-    inverse = prediction.chosen_inverse(prediction.choice())
-    return _estimate(
-        depth_m, inverse, prediction.correction, prediction.log_spread, prediction.wrong
-    )
-
-
-def estimate(network: DepthChooser, depth_m: Tensor, color: Tensor) -> Estimate:
-    """Do what `decide` does, but judge only the cells in which something is to be decided.
+    Only the cells in which something is to be decided are judged.
 
     Args:
         network: That decides.
@@ -691,28 +688,24 @@ def estimate(network: DepthChooser, depth_m: Tensor, color: Tensor) -> Estimate:
     """
     fields = network.look(depth_m, color)
     doubts = network.doubt(fields)
-    measured = to_rows(to_cells(depth_m)) > 0
+    known = to_rows(to_cells(depth_m)) > 0
     # The logit of one half is 0.
-    undecided = ~(measured & (doubts[3] < 0)).all(1)
+    undecided = ~(known & (doubts.wrong < 0)).all(1)
     cells = undecided.nonzero()[:, 0]
-    part = network.judge(fields, *doubts, cells)
+    part = network.judge(fields, doubts.damping, cells)
     chosen = part.chosen_inverse(part.choice())
-    inverse = torch.ones_like(doubts[3]).index_copy(0, cells, chosen)
-    return _estimate(depth_m, inverse, *doubts[1:])
+    inverse = torch.ones_like(doubts.wrong).index_copy(0, cells, chosen)
 
-
-def _estimate(
-    depth_m: Tensor, inverse: Tensor, correction: Tensor, log_spread: Tensor, wrong: Tensor
-) -> Estimate:
     def image(rows: Tensor) -> Tensor:
         return from_rows(rows, *depth_m.shape[2:])
 
     measured = depth_m > 0
-    judged = image(torch.sigmoid(wrong)) * measured
+    judged = image(torch.sigmoid(doubts.wrong)) * measured
     kept = measured & (judged < 0.5)
-    result_m = torch.where(kept, depth_m, 1 / image(inverse)) * torch.exp(image(correction))
+    corrected = torch.exp(image(doubts.correction))
+    result_m = torch.where(kept, depth_m, 1 / image(inverse)) * corrected
     # The spread is that of a Laplace distribution; its standard deviation is sqrt(2) greater.
-    stddev_m = 2**0.5 * result_m * torch.exp(image(log_spread))
+    stddev_m = 2**0.5 * result_m * torch.exp(image(doubts.log_spread))
     return Estimate(result_m, stddev_m, judged)
 
 

@@ -17,7 +17,7 @@ from depth_refiner_ros.stages.project_points import registered
 from depth_refiner_ros.stages.register_depth import RegisterDepth
 
 from .monocular import Deployed
-from .networks import STRIDE_PX, decide
+from .networks import STRIDE_PX, DepthChooser, estimate
 
 NEAREST_M, FARTHEST_M = 0.3, 10.0
 """Depth that depth cameras say reliably enough to score an estimate from colour with."""
@@ -56,7 +56,7 @@ class RealFrames:
 
 @torch.no_grad()
 def score(
-    network: nn.Module, frames: RealFrames, device: torch.device | str = 'cpu'
+    network: DepthChooser, frames: RealFrames, device: torch.device | str = 'cpu'
 ) -> dict[str, float]:
     """Return how a network does on real frames.
 
@@ -72,8 +72,8 @@ def score(
         height, width = depth_m.shape
         pad = (0, -width % STRIDE_PX, 0, -height % STRIDE_PX)
         given_m = functional.pad(depth_m[None, None], pad).to(device)
-        estimate = decide(network(given_m, functional.pad(color[None], pad).to(device)), given_m)
-        found_m, stddev_m, wrong = (value[0, 0, :height, :width].cpu() for value in estimate)
+        found = estimate(network, given_m, functional.pad(color[None], pad).to(device))
+        found_m, stddev_m, wrong = (value[0, 0, :height, :width].cpu() for value in found)
         known, measured = truth_m > 0, depth_m > 0
         hole, seen = known & ~measured & found_m.isfinite(), known & measured
         errors_m.append((found_m - truth_m).abs()[hole])

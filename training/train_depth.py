@@ -9,10 +9,10 @@ followed. On several GPUs or machines: torchrun --nproc-per-node 8 -m training.t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, cast
 
 import torch
 from torch import Tensor
@@ -21,7 +21,7 @@ import tyro
 
 from .augment import Augmentation, Sample, Samples
 from .examples import Shards
-from .networks import DepthChooser, Prediction, decide, to_cells, to_rows
+from .networks import DepthChooser, Doubts, Prediction, estimate, to_cells, to_rows
 from .pictures import sheet
 from .real import RealFrames, score
 from .refiners import FRAMES, load_refiner
@@ -65,6 +65,8 @@ class Settings(LearnerSettings):
 # ---------------------------------------------------------------------------------------- losses
 
 
+Network = Callable[[Tensor, Tensor, Tensor], tuple[Doubts, Prediction]]
+"""See `DepthChooser.forward`."""
 WRONG_SHARE = 0.04
 """A measurement is wrong if it misses by more than this share of the depth ..."""
 WRONG_M = 0.02
@@ -77,7 +79,7 @@ def cost(depth_m: Tensor, truth_m: Tensor) -> Tensor:
     return error.clamp_max(1) + 0.1 * (error - 1).clamp_min(0)
 
 
-def losses(prediction: Prediction, sample: Sample, pixels: int) -> dict[str, Tensor]:
+def losses(network: Network, sample: Sample, pixels: int) -> dict[str, Tensor]:
     """Return the parts of the loss, each a mean over the images of the batch.
 
     *best* is the cross-entropy to the best candidate; *choice* the expected cost of a candidate
@@ -86,7 +88,7 @@ def losses(prediction: Prediction, sample: Sample, pixels: int) -> dict[str, Ten
     corrected measurements; *wrong* the cross-entropy of judging measurements.
 
     Args:
-        prediction: For all cells of the batch.
+        network: Only the cells that the loss looks at are judged.
         sample: A batch.
         pixels: How many holes and wrong measurements of each image count.
     """
@@ -98,19 +100,27 @@ def losses(prediction: Prediction, sample: Sample, pixels: int) -> dict[str, Ten
     error_m = (measured_m - truth_m).abs()
     wrong = measured & (error_m > WRONG_SHARE * truth_m) & (error_m > WRONG_M)
     right = measured & known & ~wrong
-    there = prediction.there.any(1, keepdim=True)
 
-    def chosen(where: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Indices of about `pixels` pixels of each image, and weights that make image means."""
+    def drawn(where: Tensor) -> tuple[Tensor, Tensor]:
+        """Cells and pixels of about `pixels` pixels of each image."""
         count = where.reshape(batch, -1).sum(1)
         share = (pixels / count.clamp_min(1)).repeat_interleave(len(where) // batch)[:, None]
         cell, pixel = (where & (draw < share)).nonzero(as_tuple=True)
-        image = cell // (len(where) // batch)
-        weight = 1 / torch.bincount(image, minlength=batch).clamp_min(1)[image] / batch
-        return cell, pixel, weight
+        return cell, pixel
 
-    cell, pixel, weight = chosen(known & there & (~measured | wrong))
-    part = prediction.at(cell, pixel)
+    def shares(cell: Tensor) -> Tensor:
+        """Weights of pixels of these cells that make image means."""
+        image = cell // (len(known) // batch)
+        return 1 / torch.bincount(image, minlength=batch).clamp_min(1)[image] / batch
+
+    cell, pixel = drawn(known & (~measured | wrong))
+    cells, judged_row = cell.unique(return_inverse=True)
+    doubts, prediction = network(sample.depth_m, sample.color, cells)
+    # Where no measurement is in sight there is nothing to choose.
+    there = prediction.there.any(1)[judged_row]
+    cell, pixel, judged_row = cell[there], pixel[there], judged_row[there]
+    weight = shares(cell)
+    part = prediction.at(judged_row, pixel)
     want_m = truth_m[cell, pixel]
     logits, offered_m = part.logits()[:, 0], 1 / part.inverse()[:, 0]
     offered = part.offered()[:, 0]
@@ -120,17 +130,19 @@ def losses(prediction: Prediction, sample: Sample, pixels: int) -> dict[str, Ten
     target = torch.softmax((least - costs.detach()) / 0.02, 1)
     best = -(target * logits.log_softmax(1)).sum(1)
     taken_m = 1 / part.chosen_inverse(part.choice())[:, 0]
-    result_m = taken_m * torch.exp(part.correction[:, 0])
+    result_m = taken_m * torch.exp(doubts.correction[cell, pixel])
     share = ((result_m.detach() - want_m).abs() / result_m.detach()).clamp(1e-4, 2)
-    spread = share * torch.exp(-part.log_spread[:, 0]) + part.log_spread[:, 0]
+    log_spread = doubts.log_spread[cell, pixel]
+    spread = share * torch.exp(-log_spread) + log_spread
 
-    row, column, right_weight = chosen(right)
-    kept_m = measured_m[row, column] * torch.exp(prediction.correction[row, column])
-    kept_share = ((kept_m.detach() - truth_m[row, column]).abs() / kept_m.detach()).clamp(1e-4, 2)
-    kept_spread = prediction.log_spread[row, column]
+    kept = drawn(right)
+    kept_weight = shares(kept[0])
+    kept_m = measured_m[kept] * torch.exp(doubts.correction[kept])
+    kept_share = ((kept_m.detach() - truth_m[kept]).abs() / kept_m.detach()).clamp(1e-4, 2)
+    kept_spread = doubts.log_spread[kept]
     judged = measured & known
     judgement = torch.nn.functional.binary_cross_entropy_with_logits(
-        prediction.wrong, wrong.float(), reduction='none'
+        doubts.wrong, wrong.float(), reduction='none'
     )
     judgement = (judgement * judged).reshape(batch, -1).sum(1)
     judgement = judgement / judged.reshape(batch, -1).sum(1).clamp_min(1)
@@ -139,9 +151,9 @@ def losses(prediction: Prediction, sample: Sample, pixels: int) -> dict[str, Ten
         'best': (best * weight).sum(),
         'depth': (cost(result_m, want_m) * weight).sum(),
         'spread': (spread * weight).sum(),
-        'observed': (cost(kept_m, truth_m[row, column]) * right_weight).sum(),
+        'observed': (cost(kept_m, truth_m[kept]) * kept_weight).sum(),
         'observed_spread': (
-            (kept_share * torch.exp(-kept_spread) + kept_spread) * right_weight
+            (kept_share * torch.exp(-kept_spread) + kept_spread) * kept_weight
         ).sum(),
         'wrong': judgement.mean(),
         'least': (least[:, 0] * weight).sum().detach(),
@@ -164,16 +176,15 @@ WEIGHTS = {
 
 
 @torch.no_grad()
-def validate(network: torch.nn.Module, batches: Iterator[Sample], pixels: int) -> dict[str, float]:
+def validate(network: DepthChooser, batches: Iterable[Sample], pixels: int) -> dict[str, float]:
     """Return mean losses, and errors at holes closer than 4 m: mm, and share within 5 %."""
     network.eval()
     sums: dict[str, float] = {}
     error_m, within, count, number = 0.0, 0.0, 0, 0
     for sample in batches:
-        prediction = network(sample.depth_m, sample.color)
-        for name, value in losses(prediction, sample, pixels).items():
+        for name, value in losses(network, sample, pixels).items():
             sums[name] = sums.get(name, 0.0) + float(value)
-        found_m = decide(prediction, sample.depth_m).depth_m
+        found_m = estimate(network, sample.depth_m, sample.color).depth_m
         hole = (sample.depth_m <= 0) & (sample.truth_m > 0) & (sample.truth_m < 4)
         missed_m = (found_m - sample.truth_m).abs()[hole & found_m.isfinite()]
         truth_m = sample.truth_m[hole & found_m.isfinite()]
@@ -223,29 +234,29 @@ def train(settings: Settings) -> Path:
     def look(step: int) -> None:
         if not fabric.is_global_zero:
             return
-        batches = (Sample(*(value.to(fabric.device) for value in sample)) for sample in checked)
-        figures = validate(average, batches, settings.pixels)
+        averaged = cast('DepthChooser', average.module)
+        batches = [Sample(*(value.to(fabric.device) for value in sample)) for sample in checked]
+        figures = validate(averaged, batches, settings.pixels)
         run.write(step, 'validation', figures)
         line = f'step {step}: synthetic holes {figures["hole_mae_mm"]:.1f} mm'
-        average.eval()
+        averaged.eval()
         for frames in real:
-            scores = score(average.module, frames, fabric.device)
+            scores = score(averaged, frames, fabric.device)
             run.write(step, f'real/{frames.name}', scores)
             line += f', {frames.name} {scores["hole_mae_mm"]:.1f} mm {scores["within"]:.3f}'
-        average.train()
-        shown = next(iter(checked))
         with torch.no_grad():
-            prediction = average(*(v.to(fabric.device) for v in (shown.depth_m, shown.color)))
-        estimate = decide(prediction, shown.depth_m.to(fabric.device))
-        run.picture(step, 'validation', sheet(shown, estimate))
+            found = estimate(averaged, batches[0].depth_m, batches[0].color)
+        averaged.train()
+        run.picture(
+            step, 'validation', sheet(Sample(*(value.cpu() for value in batches[0])), found)
+        )
         fabric.print(line, flush=True)
 
     for step, batch in run.steps(run.loader(samples)):
         for group in optimizer.param_groups:
             group['lr'] = learning_rate(step - 1, settings.steps, settings.learning_rate)
         sample = Sample(*batch)
-        prediction = network(sample.depth_m, sample.color)
-        parts = losses(prediction, sample, settings.pixels)
+        parts = losses(network, sample, settings.pixels)
         loss = sum(weight * parts[name] for name, weight in WEIGHTS.items())
         fabric.backward(loss)
         fabric.clip_gradients(network, optimizer, max_norm=1.0)

@@ -5,10 +5,11 @@ torch = pytest.importorskip('torch', reason="training needs torch: pip install '
 from training.networks import (
     CANDIDATES,
     DIRECTIONS,
+    SIZES,
+    Block,
     Deployed,
     DepthChooser,
     _look,
-    decide,
     estimate,
     find_beside,
     find_candidates,
@@ -63,7 +64,7 @@ def test_a_plane_is_continued_into_a_hole(left, within):
     candidates, reference = find_candidates(to_cells(holed[None, None]))
     assert candidates.there[:, 2:].any(1).all()
     network = untaught()
-    prediction = network(
+    _, prediction = network(
         torch.where(holed > 0, 1 / holed, 0.0)[None, None], torch.zeros(1, 3, 64, 96)
     )
     full = prediction._replace(damping=torch.ones_like(prediction.damping))
@@ -104,8 +105,8 @@ def test_untaught_it_takes_a_surface_and_never_a_mean():
     depth_m = torch.full((1, 1, 64, 96), 2.0)
     depth_m[..., 48:] = 1.0
     depth_m[:, :, 8:56, 40:60] = 0
-    estimate = decide(untaught()(depth_m, torch.zeros(1, 3, 64, 96)), depth_m)
-    near, far = (estimate.depth_m - 1).abs() < 1e-5, (estimate.depth_m - 2).abs() < 1e-5
+    found_m = estimate(untaught(), depth_m, torch.zeros(1, 3, 64, 96)).depth_m
+    near, far = (found_m - 1).abs() < 1e-5, (found_m - 2).abs() < 1e-5
     assert (near | far).all()
     assert near[0, 0, 30, 58]
     assert far[0, 0, 30, 41]
@@ -117,7 +118,7 @@ def test_untaught_it_follows_colour():
     depth_m[:, :, :, 24:72] = 0
     color = torch.full((1, 3, 64, 96), 0.2)
     color[..., 32:] = 0.9  # what is near reaches further left than the middle of the hole
-    found_m = decide(untaught()(depth_m, color), depth_m).depth_m[0, 0, 32]
+    found_m = estimate(untaught(), depth_m, color).depth_m[0, 0, 32]
     assert found_m[36:].tolist() == pytest.approx([1.0] * 60, abs=1e-4)
     assert found_m[:30].tolist() == pytest.approx([2.0] * 30, abs=1e-4)
 
@@ -127,7 +128,7 @@ def test_single_pixels_say_what_all_together_say():
     network = DepthChooser('nano')
     depth_m = torch.rand(2, 1, 32, 64) + 1
     depth_m[depth_m < 1.4] = 0
-    prediction = network(depth_m, torch.rand(2, 3, 32, 64))
+    _, prediction = network(depth_m, torch.rand(2, 3, 32, 64))
     cell, pixel = (to_rows(to_cells(depth_m)) == 0).nonzero(as_tuple=True)
     part = prediction.at(cell, pixel)
     torch.testing.assert_close(
@@ -174,7 +175,7 @@ def test_depth_in_other_units_gives_the_same_choice():
     depth_m[depth_m < 1.4] = 0
     color = torch.rand(1, 3, 32, 64)
     network = untaught()
-    once, twice = (decide(network(k * depth_m, color), k * depth_m).depth_m for k in (1, 2))
+    once, twice = (estimate(network, k * depth_m, color).depth_m for k in (1, 2))
     torch.testing.assert_close(2 * once, twice)
 
 
@@ -186,13 +187,26 @@ def test_judging_only_where_something_is_to_be_decided_changes_nothing():
     depth_m[:, :, 5:9, 10:40] = 0
     color = torch.rand(2, 3, 32, 64)
     with torch.no_grad():
-        all_cells, some = (
-            decide(network(depth_m, color), depth_m),
-            estimate(network, depth_m, color),
-        )
-    assert (all_cells.wrong > 0.5).any()
-    for one, other in zip(all_cells, some, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+        doubts, prediction = network(depth_m, color)
+        found = estimate(network, depth_m, color)
+    assert (found.wrong > 0.5).any()
+    everywhere_m = 1 / prediction.chosen_inverse(prediction.choice())
+    everywhere_m = from_rows(everywhere_m * doubts.correction.exp(), 32, 64)
+    decided = (depth_m == 0) | (found.wrong > 0.5)
+    torch.testing.assert_close(found.depth_m[decided], everywhere_m[decided], rtol=1e-4, atol=1e-5)
+
+
+def test_judging_some_cells_says_of_them_what_judging_all_does():
+    torch.manual_seed(3)
+    network = DepthChooser('nano').eval()
+    depth_m = torch.rand(2, 1, 32, 64) + 1
+    depth_m[depth_m < 1.3] = 0
+    color, cells = torch.rand(2, 3, 32, 64), torch.tensor([0, 7, 130, 255])
+    with torch.no_grad():
+        (doubts, whole), (same, part) = network(depth_m, color), network(depth_m, color, cells)
+    assert all(torch.equal(one, other) for one, other in zip(doubts, same, strict=True))
+    torch.testing.assert_close(part.logits(), whole.logits()[cells], rtol=1e-4, atol=1e-4)
+    assert torch.equal(part.there, whole.there[cells])
 
 
 def test_what_is_beside_is_the_nearest_measurement_and_of_two_the_farther():
@@ -205,3 +219,20 @@ def test_what_is_beside_is_the_nearest_measurement_and_of_two_the_farther():
     assert distance_px[0, 0, 3, 2] == 2
     assert distance_px[0, 0, 2, 1] == 3
     assert found[0, 0, 0, 0] == 0
+
+
+@pytest.mark.parametrize('size', list(SIZES))
+def test_every_layer_is_taught_even_where_features_are_negative(size):
+    network = DepthChooser(size)
+    for bias in (b for name, b in network.context.named_parameters() if name.endswith('bias')):
+        torch.nn.init.constant_(bias, -5.0)
+    torch.nn.init.normal_(network.context.up[0].weight, std=0.1)
+    for block in network.context.modules():
+        if isinstance(block, Block):
+            torch.nn.init.normal_(block.second.weight, std=0.1)
+    depth_m = torch.rand(1, 1, 64, 64) + 1
+    depth_m[:, :, 20:40, 20:40] = 0
+    _, prediction = network(depth_m, torch.rand(1, 3, 64, 64))
+    prediction.logits().square().mean().backward()
+    for name, parameter in network.context.named_parameters():
+        assert parameter.grad.abs().max() > 0, name

@@ -44,11 +44,11 @@ def test_a_batch_is_the_mean_of_its_images(rooms):
     torch.manual_seed(0)
     network = DepthChooser('nano')
     both = batch_of(rooms, (3, 4))
-    together = losses(network(both.depth_m, both.color), both, 100)
+    together = losses(network, both, 100)
     apart = []
     for number in (3, 4):
         one = batch_of(rooms, (number,))
-        apart.append(losses(network(one.depth_m, one.color), one, 100))
+        apart.append(losses(network, one, 100))
     for name, value in together.items():
         mean = (apart[0][name] + apart[1][name]) / 2
         torch.testing.assert_close(value, mean, msg=name, rtol=1e-4, atol=1e-5)
@@ -61,23 +61,30 @@ def test_what_is_wrong_is_what_misses_by_both_limits(rooms):
     depth_m[..., :8, :] = 1.03  # 3 %
     depth_m[..., 8:16, :] = 1.05
     sample = sample._replace(truth_m=truth_m, depth_m=depth_m)
-    prediction = DepthChooser('nano')(depth_m, sample.color)
-    sure = torch.full_like(prediction.wrong, -20)
+    network = DepthChooser('nano')
     wrong = to_rows(to_cells(depth_m)) > 1.04
-    right_answer = prediction._replace(wrong=torch.where(wrong, 20.0, sure))
-    assert losses(right_answer, sample, 100)['wrong'] < 1e-6
-    assert losses(prediction._replace(wrong=sure), sample, 100)['wrong'] == pytest.approx(5.0)
+    sure = torch.full(wrong.shape, -20.0)
+
+    def saying(logits):
+        def say(*given):
+            doubts, prediction = network(*given)
+            return doubts._replace(wrong=logits), prediction
+
+        return say
+
+    assert losses(saying(torch.where(wrong, 20.0, sure)), sample, 100)['wrong'] < 1e-6
+    assert losses(saying(sure), sample, 100)['wrong'] == pytest.approx(5.0)
 
 
 def test_training_learns(rooms, tmp_path):
+    torch.manual_seed(0)
+    before, after = DepthChooser('nano'), DepthChooser('nano')
     train(settings(rooms, tmp_path / 'run', steps=80, learning_rate=3e-3))
-    network = DepthChooser('nano')
-    network.load_state_dict(weights(tmp_path / 'run'))
-    before, after = DepthChooser('nano'), network
+    after.load_state_dict(weights(tmp_path / 'run'))
     sample = batch_of(rooms, range(8))
 
     def total(of):
-        parts = losses(of(sample.depth_m, sample.color), sample, 200)
+        parts = losses(of, sample, 200)
         return sum(weight * parts[name] for name, weight in train_depth.WEIGHTS.items())
 
     assert total(after) < total(before) - 0.1
