@@ -105,13 +105,11 @@ class Doubts(NamedTuple):
     """What a network says of M cells whatever is chosen in them.
 
     Attributes:
-        damping: (M, K) share of its slope that a candidate's surface goes on with.
         correction: (M, 16) logarithm of the factor that depth is multiplied by.
         log_spread: (M, 16) logarithm of the expected error's share of the depth.
         wrong: (M, 16) logit of a measurement being wrong.
     """
 
-    damping: Tensor
     correction: Tensor
     log_spread: Tensor
     wrong: Tensor
@@ -312,19 +310,16 @@ def _look(own: Tensor, row: int, column: int) -> Tensor:
 
 
 def gather_cells(features: Tensor, source: Tensor) -> Tensor:
-    """Return the features of source cells.
+    """Return the features of source cells, (C, B, K, h, w).
 
     Args:
         features: (B, C, h, w).
         source: (B, K, h, w) int64, numbers of cells within their image.
-
-    Returns:
-        (B, h, w, K, C).
     """
-    batch, channels, height, width = features.shape
+    batch, _, height, width = features.shape
     start = torch.arange(batch, device=features.device)[:, None, None, None] * (height * width)
-    index = (source + start).permute(0, 2, 3, 1)
-    return to_rows(features)[index.flatten()].reshape(*index.shape, channels)
+    columns = features.transpose(0, 1).flatten(1)
+    return columns.index_select(1, (source + start).flatten()).reshape(-1, *source.shape)
 
 
 def find_candidates(inverse: Tensor) -> tuple[Candidates, Tensor]:
@@ -358,7 +353,7 @@ def find_candidates(inverse: Tensor) -> tuple[Candidates, Tensor]:
     source = torch.cat([number.expand(-1, 2, -1, -1), seen.clamp_min(0)], 1)
 
     main_surface = torch.cat([*main, slope_x, slope_y], 1)
-    looked = gather_cells(main_surface, source[:, 2:]).permute(4, 0, 3, 1, 2).unbind(0)
+    looked = gather_cells(main_surface, source[:, 2:]).unbind(0)
     own_surfaces = [torch.cat(pair, 1) for pair in zip(near, far, strict=True)]
     own_surfaces += [slope.expand(-1, 2, -1, -1) for slope in (slope_x, slope_y)]
     surfaces = Surfaces(*(torch.cat(pair, 1) for pair in zip(own_surfaces, looked, strict=True)))
@@ -407,6 +402,11 @@ def find_beside(inverse: Tensor) -> tuple[Tensor, Tensor]:
 _LEAK = 0.1
 """Slope of activations below 0. With plain ReLUs whole levels of the U-Net died in training: they
 said 0 everywhere, whatever they saw, and were never taught again."""
+
+
+def _asinh(value: Tensor) -> Tensor:
+    # Of functions that every back end computes side by side; torch.asinh is slow on some.
+    return value.sign() * torch.log(value.abs() + torch.sqrt(value * value + 1))
 
 
 class Block(nn.Module):
@@ -519,7 +519,7 @@ class DepthChooser(nn.Module):
         """
         fields = self.look(depth_m, color)
         doubts = self.doubt(fields)
-        return doubts, self.judge(fields, doubts.damping, cells)
+        return doubts, self.judge(fields, cells)
 
     def look(self, depth_m: Tensor, color: Tensor) -> Fields:
         """Return candidates and context of all cells.
@@ -552,7 +552,7 @@ class DepthChooser(nn.Module):
 
         def relative(value: Tensor) -> Tensor:
             # Differences to a local reference: absolute depth would lose slopes to rounding.
-            return torch.asinh(20 * (value / scale - 1).clamp(-1.0, 4.0)) / 3
+            return _asinh(20 * (value / scale - 1).clamp(-1.0, 4.0)) / 3
 
         there = candidates.there.float()
         has_color = (colors.amax((1, 2, 3), keepdim=True) > 0).float()
@@ -567,7 +567,7 @@ class DepthChooser(nn.Module):
                 has_color.expand(-1, -1, *colors.shape[-2:]),
                 relative(candidates.surfaces.inverse) * there,
                 torch.where(candidates.there, 1 / (1 + 0.2 * candidates.distance), 0.0),
-                torch.asinh(200 * slopes / scale).clamp(-3.0, 3.0) / 3,
+                _asinh(200 * slopes / scale).clamp(-3.0, 3.0) / 3,
                 torch.log(scale) / 2,
             ],
             1,
@@ -575,24 +575,20 @@ class DepthChooser(nn.Module):
 
     def doubt(self, fields: Fields) -> Doubts:
         """Return what is said of all cells before their candidates are judged."""
-        scores = CANDIDATES * _PIXELS
-        rest = functional.linear(
-            fields.context, self.head.weight[scores:], self.head.bias[scores:]
-        )
-        damping, correction, log_spread, wrong = rest.split([CANDIDATES, *3 * [_PIXELS]], 1)
+        first = CANDIDATES * (_PIXELS + 1)
+        said = functional.linear(fields.context, self.head.weight[first:], self.head.bias[first:])
+        correction, log_spread, wrong = said.chunk(3, 1)
         return Doubts(
-            torch.sigmoid(2 + damping),
             0.03 * torch.tanh(correction),
             (log_spread - 4).clamp(-7.0, 0.5),
             wrong - 3,
         )
 
-    def judge(self, fields: Fields, damping: Tensor, cells: Tensor | None = None) -> Prediction:
+    def judge(self, fields: Fields, cells: Tensor | None = None) -> Prediction:
         """Return what the network says of the candidates of some cells, by default of all.
 
         Args:
             fields: From `look`.
-            damping: (M, K) from `doubt`.
             cells: (n,) int64, which cells.
         """
 
@@ -601,8 +597,9 @@ class DepthChooser(nn.Module):
 
         candidates, colors = fields.candidates, fields.colors.reshape(-1, 3, _PIXELS)
         batch, _, height, width = candidates.source.shape
-        context, scores = rows(fields.context), CANDIDATES * _PIXELS
-        score = functional.linear(context, self.head.weight[:scores], self.head.bias[:scores])
+        context, last = rows(fields.context), CANDIDATES * (_PIXELS + 1)
+        said = functional.linear(context, self.head.weight[:last], self.head.bias[:last])
+        score, damping = said.split([CANDIDATES * _PIXELS, CANDIDATES], 1)
         # How pixels and sources look; every cell may be a source.
         mean = self.color_embedding(colors.mean(2))
         key = self.key(fields.context)
@@ -638,7 +635,7 @@ class DepthChooser(nn.Module):
             torch.cat([keys, torch.stack([*toward, bias], 2)], 2),
             there,
             planes,
-            rows(damping),
+            torch.sigmoid(2 + damping),
             (x, y),
             beside,
             torch.where(beside > 0, beside_score, -1e4),
@@ -692,7 +689,7 @@ def estimate(network: DepthChooser, depth_m: Tensor, color: Tensor) -> Estimate:
     # The logit of one half is 0.
     undecided = ~(known & (doubts.wrong < 0)).all(1)
     cells = undecided.nonzero()[:, 0]
-    part = network.judge(fields, doubts.damping, cells)
+    part = network.judge(fields, cells)
     chosen = part.chosen_inverse(part.choice())
     inverse = torch.ones_like(doubts.wrong).index_copy(0, cells, chosen)
 
