@@ -14,7 +14,7 @@ that are there.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import lru_cache
 from itertools import pairwise
 import math
@@ -123,12 +123,13 @@ def blur(rgb: UInt8Array, diameter_px: Float32Array, *, highlights: float = 1.0)
     nearer_px = np.asarray(cv2.erode(signed_px, _AROUND), np.float32)
     weight = np.where(signed_px - nearer_px > _STEP_PX, behind * np.float32(_MIXED), behind)
     with ThreadPoolExecutor(2) as pool:
-        back = pool.submit(_layers, light, weight, radius_px)
-        front = pool.submit(_layers, light, before, radius_px)
+        back = _layers(pool, light, weight, radius_px)
+        front = _layers(pool, light, before, radius_px)
         # Of what is behind, the least blurred is nearest; of what is before, the most.
-        scene = _with_background(light, behind, back.result())
+        scene = _with_background(light, behind, [layer.result() for layer in back])
         reach_px = -float(signed_px.min())
-        scene = _with_foreground(scene, before, front.result()[::-1], reach_px)
+        nearest_first = [layer.result() for layer in reversed(front)]
+        scene = _with_foreground(scene, before, nearest_first, reach_px)
     return _picture(scene[:, :height, :width], highlights)
 
 
@@ -169,10 +170,13 @@ def _with_foreground(
     return scene
 
 
-def _layers(light: Planes, share: Float32Array, radius_px: Float32Array) -> list[Planes]:
+def _layers(
+    pool: Executor, light: Planes, share: Float32Array, radius_px: Float32Array
+) -> list[Future[Planes]]:
     """Take apart what is on one side of the focus, and blur it.
 
     Args:
+        pool: Blurs.
         light: Red, green, blue and 1, (4, H, W).
         share: How much of each pixel is on this side, (H, W).
         radius_px: Radius of its disc, (H, W).
@@ -195,7 +199,7 @@ def _layers(light: Planes, share: Float32Array, radius_px: Float32Array) -> list
         rest = np.clip((square_px2 - radius**2) / (larger**2 - radius**2), 0, 1)
         share_here = beyond - rest
         if share_here.any():
-            layers.append(_spread(surface * share_here, radius))
+            layers.append(pool.submit(_spread, surface * share_here, radius))
         beyond = rest
         if largest_px2 <= radius**2:
             break
