@@ -535,7 +535,7 @@ class DepthChooser(nn.Module):
             colors = to_cells(color)
             features = self._features(inverse, candidates, reference, colors)
         with torch.autocast(depth_m.device.type, torch.bfloat16, enabled=self.mixed):
-            context = self.context(features.contiguous(memory_format=torch.channels_last))
+            context = self.context(features)
         return Fields(
             candidates,
             to_rows(colors),
