@@ -188,7 +188,7 @@ def fill_nearest(depth_m: Float32Array) -> Float32Array | None:
     # Labels number the valid pixels in an order of OpenCV's choosing: read it off at those pixels.
     by_label = np.zeros(int(labels.max()) + 1, np.float32)
     by_label[labels[~hole]] = depth_m[~hole]
-    filled_m = depth_m.copy()
+    filled_m: Float32Array = depth_m.copy()
     filled_m[hole] = by_label[labels[hole]]
     return filled_m
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -10,7 +12,7 @@ from depth_refiner_ros.data import (
     ProvenanceImage,
     StddevImage,
 )
-from depth_refiner_ros.stages.inpaint_depth import InpaintDepth, InpaintDepthParameters
+from depth_refiner_ros.stages.inpaint_depth import InpaintDepth, InpaintDepthParameters, _enlarged
 
 HEADER = Header(5, 'camera')
 CAMERA = PinholeCamera(HEADER, 64, 48, 60.0, 60.0, 31.5, 23.5)
@@ -104,16 +106,16 @@ class Knowing:
 
 
 def learned(model, **changed):
-    return InpaintDepth(InpaintDepthParameters(**({'rim_px': 0.0} | changed)), model)
+    given = {'rim_px': 0.0, 'model_reduction': 1} | changed
+    return InpaintDepth(InpaintDepthParameters(**given), model)
 
 
 def test_a_model_fills_holes_and_replaces_what_it_believes_wrong():
     stage = learned(Knowing())
     out = stage(holed_wall(), CAMERA)
     depth_m, marks = out['depth'].depth_m, out['provenance'].provenance
-    # What stands alone is taken back, so corners are rounded.
-    assert (depth_m[22:28, 32:38] == 1.5).all()
-    assert (depth_m[:4, 4:-4] == 1.5).all()
+    assert (depth_m[20:30, 30:40] == 1.5).all()
+    assert (depth_m[:6] == 1.5).all()
     assert (depth_m[6:20] == 2.0).all()
     assert (marks[20:30, 30:40] == Provenance.INPAINTED).all()
     assert (marks[:6] == Provenance.INPAINTED).all()
@@ -192,3 +194,51 @@ def test_strays_of_a_model_are_taken_back():
 
     out = learned(Speckled(0.0))(holed_wall(), CAMERA)
     assert out['depth'].depth_m[25, 35] == 1.5
+
+
+class Recording(Knowing):
+    """A model that says what it is told, at half the size."""
+
+    def __init__(self, estimate_m, wrong):
+        super().__init__()
+        self.says = {'estimate_m': estimate_m, 'stddev_m': 0.1 * estimate_m, 'wrong': wrong}
+
+    def __call__(self, depth_m, color):
+        self.seen.append(depth_m)
+        return {name: value.astype(np.float32) for name, value in self.says.items()}
+
+
+def test_a_reduced_image_has_the_first_measurement_of_every_square():
+    depth_m = np.full((3, 4), np.nan, np.float32)
+    depth_m[0, 1], depth_m[1, 0], depth_m[1, 3], depth_m[2, 2] = 1.0, 2.0, 3.0, 4.0
+    model = Recording(np.ones((2, 2)), np.zeros((2, 2)))
+    camera = replace(CAMERA, width=4, height=3)
+    out = learned(model, model_reduction=2)(DepthImage(HEADER, depth_m), camera)
+    np.testing.assert_array_equal(model.seen[0], np.array([[1, 3], [np.nan, 4]], np.float32))
+    # What was measured stays, of odd sizes too.
+    assert out['depth'].depth_m.shape == (3, 4)
+    assert out['depth'].depth_m[0].tolist() == [1, 1, 1, 1]
+    assert out['depth'].depth_m[1].tolist() == [2, 1, 1, 3]
+
+
+def test_an_enlarged_estimate_is_smooth_but_for_its_steps():
+    image = np.array([[1.0, 1.01, 2.0]], np.float32)
+    wide = _enlarged(image, (2, 6))
+    # Between the first two by quarters; the third is of another surface.
+    assert wide[0] == pytest.approx([1.0, 1.0025, 1.0075, 1.01, 2.0, 2.0])
+    assert _enlarged(image, (2, 6), smooth=False)[1] == pytest.approx([1, 1, 1.01, 1.01, 2, 2])
+    assert np.isnan(_enlarged(np.array([[np.nan, 1]], np.float32), (2, 4))[0, :2]).all()
+
+
+def test_doubt_in_a_measurement_is_doubt_in_those_beside_that_are_like_it():
+    depth_m = np.full((8, 8), 2.0, np.float32)
+    depth_m[1, 1] = 3.0
+    wrong = np.zeros((4, 4))
+    wrong[0, 0] = 1.0
+    model = Recording(np.full((4, 4), 1.5), wrong)
+    out = learned(model, model_reduction=2)(
+        DepthImage(HEADER, depth_m), replace(CAMERA, width=8, height=8)
+    )
+    marks = out['provenance'].provenance == Provenance.INPAINTED
+    assert marks[:2, :2].tolist() == [[True, True], [True, False]]
+    assert marks.sum() == 3
