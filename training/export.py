@@ -129,7 +129,7 @@ def main(settings: Settings) -> None:
         'name': settings.model.stem,
         'stage': 'inpaint_depth',
         'description': 'Chooses the surface that a hole or a wrong measurement belongs to.',
-        'sizes': [[480, 640]],
+        'sizes': [[240, 320], [480, 640]],
         'units': {'depth_m': 'm', 'color': 'RGB, 0 to 255', 'estimate_m': 'm', 'stddev_m': 'm',
                   'wrong': 'probability'},
         'commit': state['commit'],

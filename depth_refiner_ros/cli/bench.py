@@ -26,6 +26,7 @@ from ..hosts import bag as bags
 from ..inference import BACK_ENDS
 from ..inference.model import model_path
 from ..stage import parameter_values
+from ..stages.inpaint_depth import InpaintDepthParameters
 from .flags import ParameterFlags, given
 from .info import output_console
 from .replay import progress, topics_of
@@ -105,7 +106,12 @@ class Bench:
         report.update(speed.stages(configuration, clip, self.rounds, watch))
         if self.backends:
             report['back_ends'] = back_ends(
-                _model(configuration), self.backends, clip, self.rounds, watch
+                _model(configuration),
+                self.backends,
+                clip,
+                self.rounds,
+                watch,
+                reduction=_reduction(configuration),
             )
         report['hosts'] = self._hosts(configuration, clip, report['pipeline'], watch)
         report['memory'] = {
@@ -214,6 +220,13 @@ def _model(configuration: Configuration) -> str:
     """Return the model that is configured, or the one that would be tried first."""
     chosen = parameter_values(configuration.parameters).get('inpaint_depth.model')
     return str(chosen or _MODEL)
+
+
+def _reduction(configuration: Configuration) -> int:
+    """Return by how much the model's images are smaller than the frames."""
+    values = parameter_values(configuration.parameters)
+    default = InpaintDepthParameters().model_reduction
+    return int(values.get('inpaint_depth.model_reduction', default))
 
 
 def _described(clip: speed.Clip) -> dict[str, Any]:

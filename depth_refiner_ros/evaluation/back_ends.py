@@ -13,6 +13,7 @@ from ..inference import BACK_ENDS, Model, ModelError, load_model
 from ..inference.bare import bare_back_end
 from ..inference.model import model_path
 from ..inference.onnx_file import read_onnx
+from ..stages.inpaint_depth import model_inputs
 from ..stages.project_points import registered
 from .speed import (
     Clip,
@@ -33,7 +34,13 @@ Frame = Mapping[str, Any]
 
 
 def back_ends(
-    model: str, names: Iterable[str], clip: Clip, rounds: int, watch: Watch = unwatched
+    model: str,
+    names: Iterable[str],
+    clip: Clip,
+    rounds: int,
+    watch: Watch = unwatched,
+    *,
+    reduction: int = 1,
 ) -> dict[str, Any]:
     """Time a model on back ends, each in turns with the same back end bare and librealsense.
 
@@ -46,6 +53,7 @@ def back_ends(
         clip: Frames with depth.
         rounds: How often it is timed.
         watch: See `Watch`.
+        reduction: Factor by which the model's images are smaller than the frames.
 
     Returns:
         By name: milliseconds (`median_ms`, `p99_ms`, `min_ms`), how it agrees with ONNX Runtime,
@@ -68,16 +76,22 @@ def back_ends(
             continue
         found[name] = {
             'agreement': agreement[0],
-            **_timed(name, model, loaded, clip, rounds, watch),
+            **_timed(name, model, loaded, clip, rounds, watch, reduction),
             'reason': None,
         }
     return found
 
 
 def _timed(
-    name: str, model: str, loaded: Model, clip: Clip, rounds: int, watch: Watch
+    name: str,
+    model: str,
+    loaded: Model,
+    clip: Clip,
+    rounds: int,
+    watch: Watch,
+    reduction: int,
 ) -> dict[str, Any]:
-    inputs = [_inputs(values) for values in clip.values]
+    inputs = [_inputs(values, reduction) for values in clip.values]
     contenders: dict[str, Callable[[int], object]] = {
         'loaded': lambda at: loaded(**inputs[at]),
     }
@@ -122,11 +136,8 @@ def _counting(contender: Callable[[int], object], cpu_s: list[float]) -> Callabl
     return counted
 
 
-def _inputs(values: Frame) -> dict[str, Any]:
+def _inputs(values: Frame, reduction: int) -> dict[str, Any]:
     depth: DepthImage = values['depth']
     color: ColorImage | None = values.get('color')
-    if color is None or not registered(color, depth):
-        rgb = np.zeros((*depth.depth_m.shape, 3), np.uint8)
-    else:
-        rgb = np.ascontiguousarray(color.rgb)
-    return {'depth_m': depth.depth_m, 'color': rgb}
+    seen = color is not None and registered(color, depth)
+    return model_inputs(depth.depth_m, color.rgb if color and seen else None, reduction)

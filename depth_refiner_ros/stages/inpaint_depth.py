@@ -110,6 +110,19 @@ def _reduced(depth_m: Float32Array, factor: int) -> Float32Array:
     return reduced_m
 
 
+def model_inputs(
+    depth_m: Float32Array, color: UInt8Array | None, reduction: int
+) -> dict[str, Any]:
+    """Return what a model is given of a frame, reduced by a factor; black where colour is None."""
+    reduced_m = _reduced(depth_m, reduction)
+    if color is None:
+        color = np.zeros((*reduced_m.shape, 3), np.uint8)
+    elif reduction > 1:
+        size = reduced_m.shape[::-1]
+        color = np.asarray(cv2.resize(color, size, interpolation=cv2.INTER_AREA), np.uint8)
+    return {'depth_m': reduced_m, 'color': np.ascontiguousarray(color)}
+
+
 def _enlarged(image: Float32Array, shape: tuple[int, ...], *, smooth: bool = True) -> Float32Array:
     """Return an image in a larger size, sharp where it steps and elsewhere smooth, if wanted."""
     if image.shape == shape:
@@ -215,22 +228,11 @@ class InpaintDepth(Learned):
         if not (p.model or self._given):
             self._model.leave()
             return None
-        if color is None:
-            color = np.zeros((*depth_m.shape, 3), np.uint8)
-        reduced_m = _reduced(depth_m, p.model_reduction)
-        if reduced_m.shape != color.shape[:2]:
-            size = reduced_m.shape[::-1]
-            color = np.asarray(cv2.resize(color, size, interpolation=cv2.INTER_AREA), np.uint8)
-        found = self._model(
-            p.model,
-            p.device,
-            p.threads,
-            deadline_s=p.model_deadline_s,
-            depth_m=reduced_m,
-            color=np.ascontiguousarray(color),
-        )
+        given = model_inputs(depth_m, color, p.model_reduction)
+        found = self._model(p.model, p.device, p.threads, deadline_s=p.model_deadline_s, **given)
         if found is None:
             return None
+        reduced_m = given['depth_m']
         estimate_m, wrong, shape = found['estimate_m'], found['wrong'], depth_m.shape
         invented = np.isnan(reduced_m) | (wrong >= p.wrong_threshold)
         invented &= np.isfinite(estimate_m)

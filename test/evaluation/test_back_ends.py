@@ -56,6 +56,9 @@ def test_both_sides_are_given_the_same_frames(loaded, clip):
     assert first['color'].any()
     for name in first:
         np.testing.assert_array_equal(first[name], bare[name])
+    back_ends('depth_small', ['openvino'], clip, 1, reduction=2)
+    assert loaded['openvino'][0]['depth_m'].shape == (12, 16)
+    assert loaded['openvino'][0]['color'].shape == (12, 16, 3)
     # Every frame had its turn.
     assert len({inputs['depth_m'].tobytes() for inputs in loaded['onnxruntime']}) == 3
 

@@ -55,7 +55,7 @@ def test_it_describes_itself_and_keeps_frames_that_prove_it(exported):
     _, path = exported
     file = read_onnx(path)
     assert file.metadata.stage == 'inpaint_depth'
-    assert file.metadata.sizes == ((480, 640),)
+    assert file.metadata.sizes == ((240, 320), (480, 640))
     assert file.metadata.units['estimate_m'] == 'm'
     told = []
     load_model(path, 'onnxruntime', log=told.append)
