@@ -40,6 +40,9 @@ class Sample(NamedTuple):
 class Augmentation:
     """How often and how much samples are changed."""
 
+    reduced_share: float = 0.75
+    """Samples cut out at twice the size and reduced as `inpaint_depth` does before it asks a
+    model, where frames are large enough."""
     exact_share: float = 0.4
     """Samples measured by no sensor model but with a little noise: other sensors than ours."""
     punched_share: float = 0.8
@@ -131,9 +134,39 @@ class Samples(Dataset[Sample]):
         rows, columns = self.shards.size
         index = self.frames[int(rng.integers(len(self.frames)))]
         measurement = int(rng.integers(self.shards.measurements))
-        top = int(rng.integers(rows - height + 1))
-        left = int(rng.integers(columns - width + 1))
-        return self.shards.crop(index, measurement, top, left, height, width)
+        a, fits = self.augmentation, 2 * height <= rows and 2 * width <= columns
+        factor = 2 if a is not None and rng.random() < a.reduced_share and fits else 1
+        tall, wide = factor * height, factor * width
+        top = int(rng.integers(rows - tall + 1))
+        left = int(rng.integers(columns - wide + 1))
+        whole = self.shards.crop(index, measurement, top, left, tall, wide)
+        return reduced(*whole) if factor == 2 else whole
+
+
+def reduced(color: Tensor, truth_m: Tensor, raw_m: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return images of half the size: mean colours, and the first measurement of each square.
+
+    Args:
+        color: (3, H, W) uint8.
+        truth_m: (1, H, W), NaN where unknown; its pixels go with those of the measurements.
+        raw_m: (1, H, W), NaN where there is no return.
+    """
+    height, width = raw_m.shape[1] // 2 * 2, raw_m.shape[2] // 2 * 2
+    raw, truth = raw_m[0, :height, :width].numpy(), truth_m[0, :height, :width].numpy()
+    found_m, true_m = raw[::2, ::2].copy(), truth[::2, ::2].copy()
+    for row, column in ((0, 1), (1, 0), (1, 1)):
+        other_m = raw[row::2, column::2]
+        taken = np.isnan(found_m) & ~np.isnan(other_m)
+        np.copyto(found_m, other_m, where=taken)
+        np.copyto(true_m, truth[row::2, column::2], where=taken)
+    planes = color[:, :height, :width].numpy()
+    size = (width // 2, height // 2)
+    light = [cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for plane in planes]
+    return (
+        torch.from_numpy(np.stack(light)),
+        torch.from_numpy(true_m)[None],
+        torch.from_numpy(found_m)[None],
+    )
 
 
 def hole_pattern(depth_m: Tensor, rng: np.random.Generator) -> Tensor:

@@ -16,6 +16,7 @@ from depth_refiner_ros.filters.alignment import fit_alignment
 from depth_refiner_ros.stages.project_points import registered
 from depth_refiner_ros.stages.register_depth import RegisterDepth
 
+from .augment import reduced
 from .monocular import Deployed
 from .networks import STRIDE_PX, DepthChooser, estimate
 
@@ -24,7 +25,9 @@ NEAREST_M, FARTHEST_M = 0.3, 10.0
 
 
 class RealFrames:
-    """Frames of a recording with their truth, in memory; see `evaluation.protocols`.
+    """Frames of a recording with their truth, in memory, in half their size.
+
+    That is how `inpaint_depth` shows them to a model; see `evaluation.protocols` for the truth.
 
     Args:
         folder: In the project's layout, or a bag.
@@ -46,12 +49,17 @@ class RealFrames:
         self.truth_m: list[Tensor] = []
         for values, truth_m in scored[::every]:
             depth, color = values['depth'], values.get('color')
-            self.depth_m.append(torch.from_numpy(np.nan_to_num(depth.depth_m)))
-            self.truth_m.append(torch.from_numpy(truth_m.astype(np.float32)))
-            light = torch.zeros((3, *depth.depth_m.shape))
+            rgb = np.zeros((*depth.depth_m.shape, 3), np.uint8)
             if color is not None and registered(color, depth):
-                light = torch.from_numpy(color.rgb.copy()).permute(2, 0, 1).float() / 255
-            self.color.append(light)
+                rgb = color.rgb
+            light, true_m, measured_m = reduced(
+                torch.from_numpy(rgb.transpose(2, 0, 1).copy()),
+                torch.from_numpy(np.where(truth_m > 0, truth_m, np.nan).astype(np.float32))[None],
+                torch.from_numpy(depth.depth_m)[None],
+            )
+            self.depth_m.append(measured_m[0].nan_to_num(0))
+            self.truth_m.append(true_m[0].nan_to_num(0))
+            self.color.append(light.float() / 255)
 
 
 @torch.no_grad()

@@ -40,9 +40,9 @@ class Settings(LearnerSettings):
     """Of the network."""
     steps: int = 8000
     """Steps of the optimiser."""
-    height: int = 288
+    height: int = 224
     """Rows of a sample, a multiple of 32, px."""
-    width: int = 384
+    width: int = 320
     """Columns of a sample, a multiple of 32, px."""
     learning_rate: float = 1.5e-3
     """At its greatest; it rises over the first 3 % of the steps and falls as a cosine."""

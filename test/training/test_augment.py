@@ -3,7 +3,16 @@ import pytest
 
 torch = pytest.importorskip('torch', reason="training needs torch: pip install '.[train]'")
 
-from training.augment import Augmentation, Samples, blots, grown, hole_pattern, recolored, rim
+from training.augment import (
+    Augmentation,
+    Samples,
+    blots,
+    grown,
+    hole_pattern,
+    recolored,
+    reduced,
+    rim,
+)
 from training.examples import Shards
 
 NEVER = Augmentation(
@@ -125,3 +134,22 @@ def test_colours_stay_colours_and_none_is_black():
     spread = recolored(color, grey, np.random.default_rng(3))
     # Only noise and tint are left of the hue.
     assert (spread / spread.mean((1, 2), keepdim=True)).std(0).mean() < 0.15
+
+
+def test_a_reduced_sample_has_first_measurements_and_their_truth():
+    nan = torch.nan
+    raw_m = torch.tensor([[[1.0, 2, nan, 3], [4, 5, 6, 7], [nan, nan, 8, 9], [nan, nan, 1, 2]]])
+    truth_m = torch.arange(16.0).reshape(1, 4, 4)
+    color = torch.zeros(3, 4, 4, dtype=torch.uint8)
+    color[0, :2, :2] = torch.tensor([[10, 20], [30, 40]])
+    light, true_m, found_m = reduced(color, truth_m, raw_m)
+    np.testing.assert_array_equal(found_m[0], [[1, 3], [np.nan, 8]])
+    assert true_m[0].tolist() == [[0, 3], [8, 10]]
+    assert light[0].tolist() == [[25, 0], [0, 0]]
+
+
+def test_reduced_samples_are_cut_out_at_twice_the_size(rooms):
+    always = Augmentation(**(vars(NEVER) | {'reduced_share': 1.0}))
+    whole = Samples(Shards(rooms), 0, (24, 32), always, range(10), 20)
+    shown = [whole[number].depth_m for number in range(20)]
+    assert all(depth_m.shape == (1, 24, 32) for depth_m in shown)
