@@ -55,7 +55,7 @@ class RealFrames:
             light, true_m, measured_m = reduced(
                 torch.from_numpy(rgb.transpose(2, 0, 1).copy()),
                 torch.from_numpy(np.where(truth_m > 0, truth_m, np.nan).astype(np.float32))[None],
-                torch.from_numpy(depth.depth_m)[None],
+                torch.from_numpy(depth.depth_m.copy())[None],
             )
             self.depth_m.append(measured_m[0].nan_to_num(0))
             self.truth_m.append(true_m[0].nan_to_num(0))
