@@ -84,7 +84,7 @@ class InpaintDepthParameters(Parameters):
         range=(1, 4),
     )
     rim_px: float = parameter(
-        8.0,
+        4.0,
         'Pixels of a hole this close to a measurement are filled classically beside a model too, '
         'which sees cells of several pixels and is best where context decides.',
         unit='px',
