@@ -20,6 +20,7 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
+from .cyclegan_networks import FRAME_CODE, HAND_CODE, DepthTranslator, Translator
 from .hand_crops import BACKGROUND_M, CROP_PX, SIDE_M
 from .onnx_export import describe, to_onnx
 from .simgan_networks import DepthRefiner, GreyRefiner
@@ -62,11 +63,23 @@ def simgan_refiner(settings: Mapping[str, Any]) -> DepthRefiner | GreyRefiner:
     return DepthRefiner(**size, holes=settings['holes'], grain=settings['grain'])
 
 
-def load_refiner(path: Path, unit: str = HANDS) -> Refiner:
-    """Return the refiner of a checkpoint of `training.train_simgan`, or of an ONNX file.
+def cyclegan_refiner(settings: Mapping[str, Any]) -> DepthTranslator:
+    """Return what makes synthetic depth real in `training.train_cyclegan`, untrained."""
+    return DepthTranslator(
+        Translator(
+            FRAME_CODE if settings['shards'] else HAND_CODE,
+            width=settings['channels'],
+            blocks=settings['blocks'],
+            direct=settings['direct'],
+        )
+    )
 
-    A checkpoint's works on whichever device its input is; it has the best weights that were
-    validated. An ONNX file is run on the CPU.
+
+def load_refiner(path: Path, unit: str = HANDS) -> Refiner:
+    """Return the refiner of a checkpoint of SimGAN or CycleGAN trained here, or of an ONNX file.
+
+    A checkpoint's works on whichever device its input is; SimGAN's has the best weights that were
+    validated, CycleGAN's the last. An ONNX file is run on the CPU.
 
     Args:
         path: Of the file.
@@ -81,13 +94,23 @@ def load_refiner(path: Path, unit: str = HANDS) -> Refiner:
         _require(path, units.get(INPUT, 'something else'), unit)
         return _exported(path)
     state = torch.load(path, map_location='cpu', weights_only=True)
-    if 'refiner' not in state:
-        raise ValueError(
-            f'{path} has no refiner: give a checkpoint of training.train_simgan or an ONNX file.'
+    network: nn.Module
+    if 'refiner' in state:
+        _require(path, EYES if state['settings']['domain'] == 'gaze' else HANDS, unit)
+        network = simgan_refiner(state['settings'])
+        network.load_state_dict(state['best']['weights'] or state['refiner'])
+    elif 'translators' in state:
+        _require(path, FRAMES if state['settings']['shards'] else HANDS, unit)
+        network = cyclegan_refiner(state['settings'])
+        of = 'synth2real.'
+        network.translator.load_state_dict(
+            {k.removeprefix(of): v for k, v in state['translators'].items() if k.startswith(of)}
         )
-    _require(path, EYES if state['settings']['domain'] == 'gaze' else HANDS, unit)
-    network = simgan_refiner(state['settings'])
-    network.load_state_dict(state['best']['weights'] or state['refiner'])
+    else:
+        raise ValueError(
+            f'{path} has no refiner: give a checkpoint of training.train_simgan or '
+            'training.train_cyclegan, or an ONNX file.'
+        )
     deployed = Deployed(network).eval()
 
     @torch.no_grad()

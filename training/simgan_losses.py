@@ -80,7 +80,6 @@ def self_regularisation(
         unit: Of the image, in those of the result; 1000 for metres and millimetres.
         hole: What each pixel costs that is not kept, in units of the result.
     """
-    there = (image != 0).to(image.dtype) if hole else torch.ones_like(image)
     known = (refined.kept > 0.5).to(image.dtype)
     total = image.new_zeros(())
     for (after, counts), (before, _) in zip(
@@ -88,5 +87,12 @@ def self_regularisation(
     ):
         counts = counts.expand_as(after)
         total = total + ((after - before).abs() * counts).sum() / counts.sum().clamp_min(1)
-    lost = (there - refined.kept * there).sum() / there.sum().clamp_min(1)
-    return unit * total + hole * lost
+    if not hole:
+        return unit * total
+    return unit * total + hole * lost_share(refined, image)
+
+
+def lost_share(refined: Refined, image: Tensor) -> Tensor:
+    """Return which share of the known pixels of images a refiner drops; has a derivative."""
+    there = (image != 0).to(image.dtype)
+    return (there - refined.kept * there).sum() / there.sum().clamp_min(1)

@@ -23,6 +23,8 @@ FINE_M = 0.005
 _CHANGE_M = 0.005
 _STEP_M = 0.015
 _GRAIN_PX = 256
+_SUREST = 4.0
+"""Logarithm of the odds."""
 
 
 # ------------------------------------------------------------------------------------- refiners
@@ -97,12 +99,14 @@ class DepthRefiner(nn.Module):
 
     Three things are not the paper's. The network says by how much depth changes (`direct` says
     depth itself, as in the paper, and then learns for long to return its input). It may drop
-    pixels, since sensors do: a step whose derivative is that of the sigmoid it cuts (Bengio et
-    al., "Estimating or propagating gradients through stochastic neurons", 2013). It may drop those
-    beside a step or the outline, and one of six elsewhere, where noise is great: a refiner that
-    is free to drop everything does so, as of what is not there nothing looks wrong. And it sees
-    noise, since what is smooth cannot become rough in one certain way: a fixed tile of it, shifted
-    by the number of the hand's pixels, so that the same crop is always refined to the same.
+    pixels, since sensors do: it says with what probability, and noise decides, which is learned
+    through the probability's derivative (Bengio et al., "Estimating or propagating gradients
+    through stochastic neurons", 2013). Probabilities stay within 2 % of never and always, or a
+    refiner that once drops too much could not come back. It may drop pixels beside a step or the
+    outline, and one of six elsewhere, where noise is great: one that is free to drop everything
+    does so, as of what is not there nothing looks wrong. And it sees noise, since what is smooth
+    cannot become rough in one certain way: fixed tiles of it, shifted by the number of the hand's
+    pixels, so that the same crop is always refined to the same.
 
     Args:
         kernel: See `RefinerLayers`.
@@ -114,6 +118,7 @@ class DepthRefiner(nn.Module):
     """
 
     grain: Tensor
+    chance: Tensor
 
     def __init__(
         self,
@@ -128,10 +133,10 @@ class DepthRefiner(nn.Module):
         super().__init__()
         self.direct, self.holes, self.grainy = direct, holes, grain
         self.layers = RefinerLayers(3 + grain, 1 + holes, kernel=kernel, blocks=blocks, maps=maps)
-        tile = torch.randn(
-            _GRAIN_PX, _GRAIN_PX, generator=torch.Generator().manual_seed(_GRAIN_PX)
-        )
-        self.register_buffer('grain', tile, persistent=False)
+        generator = torch.Generator().manual_seed(_GRAIN_PX)
+        tile = (_GRAIN_PX, _GRAIN_PX)
+        self.register_buffer('grain', torch.randn(tile, generator=generator), persistent=False)
+        self.register_buffer('chance', torch.rand(tile, generator=generator), persistent=False)
 
     def forward(self, depth: Tensor) -> Refined:
         """Refine crops.
@@ -141,7 +146,7 @@ class DepthRefiner(nn.Module):
         """
         hand = (depth != 0).to(depth.dtype)
         seen = seen_depth(Refined(depth, hand))
-        grain = self._grain(hand)
+        grain = shifted(self.grain, hand)
         if self.grainy:
             seen = torch.cat([seen, grain], 1)
         said = self.layers(seen).to(depth.dtype)
@@ -151,20 +156,23 @@ class DepthRefiner(nn.Module):
             image = depth + _CHANGE_M * said[:, :1]
         kept = hand
         if self.holes:
-            # Starts with everything kept, and not so surely that it could not change.
-            share = torch.sigmoid(said[:, 1:] + 2)
-            kept = hand * ((share > 0.5).to(depth.dtype) + (share - share.detach()))
+            # Starts with nearly everything kept, and not so surely that it could not change.
+            share = torch.sigmoid(_SUREST * functional.softsign(said[:, 1:] + 1.5))
+            hit = (shifted(self.chance, hand) < share).to(depth.dtype)
+            kept = hand * (hit + (share - share.detach()))
             # What is beside the hand is 2 m away, so its outline is a step, too.
             reach = functional.max_pool2d(depth, 3, 1, 1) + functional.max_pool2d(-depth, 3, 1, 1)
             kept = torch.where((reach > _STEP_M) | (grain > 1), kept, hand)
         return Refined(torch.where(hand > 0, image, 0.0), kept)
 
-    def _grain(self, hand: Tensor) -> Tensor:
-        pixels = hand.flatten(1).sum(1).long()
-        rows = torch.arange(hand.shape[2], device=hand.device) + pixels[:, None]
-        columns = torch.arange(hand.shape[3], device=hand.device) + pixels[:, None] // 7
-        tile = self.grain[rows[:, :, None] % _GRAIN_PX, columns[:, None, :] % _GRAIN_PX]
-        return tile[:, None] * hand
+
+def shifted(tile: Tensor, hand: Tensor) -> Tensor:
+    """Return a tile on hands (B, 1, H, W), shifted by how many pixels each of them has."""
+    pixels = hand.flatten(1).sum(1).long()
+    rows = torch.arange(hand.shape[2], device=hand.device) + pixels[:, None]
+    columns = torch.arange(hand.shape[3], device=hand.device) + pixels[:, None] // 7
+    drawn = tile[rows[:, :, None] % _GRAIN_PX, columns[:, None, :] % _GRAIN_PX]
+    return drawn[:, None] * hand
 
 
 class GreyRefiner(nn.Module):
@@ -250,6 +258,9 @@ GAZE_LAYERS = (
     Layer(3, 2, 96), Layer(3, 2, 64), Layer(3, 1, 0), Layer(3, 1, 32), Layer(1, 1, 32),
 )  # fmt: skip
 """Of 35x55: 9x14 patches that see 23x23."""
+SMALL_CROP_PX = 128
+"""Crops of hands below are judged by `GAZE_LAYERS`: the others would see nearly all of a hand at
+once, while 23 of 64 or 96 px are as many millimetres of it as 71 of 224."""
 REAL, REFINED = 0, 1
 """Classes of a discriminator; its probability that an image is refined is the paper's D."""
 

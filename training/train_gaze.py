@@ -38,6 +38,7 @@ from .gaze_network import (
     degrees_between,
     euclidean_loss,
 )
+from .refiners import EYES, Refiner, load_refiner
 from .render.eyes import photographed, render_eyes, sample_eyes, sheet
 from .render.scenes import rng_of
 from .running import Run, RunSettings, commit
@@ -63,6 +64,8 @@ class Settings(RunSettings):
     """Your word that the weights will not be shipped, which research-only data needs."""
     clean: bool = False
     """Learn from rendered eyes without a camera's flaws; they are validated on with them."""
+    refiner: Path | None = None
+    """Of training.train_simgan gaze, which all that is learned from goes through."""
     steps: int = 10_000
     """Steps of the optimiser."""
     batch: int = 512
@@ -144,6 +147,27 @@ class RecordedEyes(Dataset[EyeBatch]):
         return gathered(self.eyes, (int(self._order(n // count)[n % count]) for n in shown))
 
 
+class RefinedEyes(Dataset[EyeBatch]):
+    """Batches of eyes, refined; where they look is what it was.
+
+    Args:
+        eyes: Batches.
+        refiner: See `training.refiners.load_refiner`.
+    """
+
+    def __init__(self, eyes: Dataset[EyeBatch], refiner: Refiner) -> None:
+        self.eyes, self.refiner = eyes, refiner
+
+    def __len__(self) -> int:
+        """Return the number of batches."""
+        return len(self.eyes)  # type: ignore[arg-type]
+
+    def __getitem__(self, number: int) -> EyeBatch:
+        """Refine a batch."""
+        grey, gaze = self.eyes[number]
+        return EyeBatch(self.refiner(grey).clamp(0, 1), gaze)
+
+
 def gathered(eyes: GazeDataset, indices: Iterable[int]) -> EyeBatch:
     """Read eyes into a batch."""
     read = [eyes[index] for index in indices]
@@ -159,7 +183,7 @@ def sources(settings: Settings, local: int) -> tuple[Dataset[EyeBatch], EyeBatch
         local: Eyes of a batch on this device.
 
     Raises:
-        SystemExit: If a dataset cannot be used.
+        SystemExit: If a dataset or the refiner cannot be used.
     """
     learned: Dataset[EyeBatch]
     try:
@@ -170,13 +194,15 @@ def sources(settings: Settings, local: int) -> tuple[Dataset[EyeBatch], EyeBatch
             # What is only validated on leaves no trace in weights.
             require_shippable([opened], research=settings.research)
             learned = RecordedEyes(opened, local, settings.seed)
+        if settings.refiner is not None:
+            learned = RefinedEyes(learned, load_refiner(settings.refiner, EYES))
         if settings.test is None:
             return learned, RenderedEyes(settings.checked, settings.seed + 1)[0]
         test = open_gaze(settings.test)
         # Spread over all people and days, which follow one another.
         spread = np.linspace(0, len(test) - 1, min(settings.checked, len(test)))
         return learned, gathered(test, (int(index) for index in spread.round()))
-    except DatasetError as error:
+    except (DatasetError, OSError, ValueError) as error:
         raise SystemExit(str(error)) from None
 
 

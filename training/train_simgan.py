@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
+from functools import partial
 import math
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
@@ -46,12 +47,21 @@ from .hourglass import load_hourglass
 from .monitors import change_mm, drift_px, hole_share, kernel_distance, patch_features
 from .refiners import EYES, HANDS, export_refiner, simgan_refiner
 from .running import Run, RunSettings, commit
-from .simgan_losses import PSI, Psi, accuracy, adversarial, features_of, self_regularisation
+from .simgan_losses import (
+    PSI,
+    Psi,
+    accuracy,
+    adversarial,
+    features_of,
+    lost_share,
+    self_regularisation,
+)
 from .simgan_networks import (
     GAZE_LAYERS,
     HAND_LAYERS,
     REAL,
     REFINED,
+    SMALL_CROP_PX,
     Discriminator,
     Layer,
     Refined,
@@ -63,6 +73,10 @@ from .simgan_networks import (
 UInt8Array = npt.NDArray[np.uint8]
 MOST_DROPPED = 0.25
 """Of the pixels of hands; weights that drop more are not kept, however real the rest looks."""
+
+AREA_OFF = 0.04
+"""Of the pixels of hands, how far what is dropped may be from what real hands lack, where that is
+known; kernel distances are as content with a few holes anywhere."""
 
 
 @dataclass(kw_only=True)
@@ -105,8 +119,8 @@ class Settings(RunSettings):
     checked: int = 32
     """Images of either kind that are validated on."""
     mixed: bool = False
-    """Compute in bfloat16 where that is precise enough: faster on GPUs. Depth itself stays in
-    single precision, unless --direct."""
+    """Compute in bfloat16 where that is precise enough: faster on GPUs, and on CPUs with AMX.
+    Depth itself stays in single precision, unless --direct."""
 
     MAY_DIFFER: ClassVar[frozenset[str]] = RunSettings.MAY_DIFFER - {'validate_every'} | {
         'patience', 'research'
@@ -130,16 +144,19 @@ class HandSettings(Settings):
     kernel: int = 7
     """Rows and columns of the refiner's filters, odd."""
     holes: bool = False
-    """The refiner may drop pixels, as sensors do; in short runs it drops all that it may."""
-    hole_mm: float = 30.0
-    """What self-regularisation counts for a dropped pixel."""
+    """The refiner may drop pixels, as sensors do."""
+    hole_mm: float = 0.1
+    """What self-regularisation counts for a dropped pixel: with --area-weight 0, rather 30."""
+    area_weight: float = 3.0
+    """With --holes, of how far the share of pixels that are dropped is from what real hands lack,
+    whose poses have to be drawn as those of rendered ones are; 0 where they are not."""
     grain: bool = True
     """The refiner sees noise, from which it can make a sensor's."""
     refiner_alone: int = 500
     """Steps at first in which the refiner learns to return its input."""
     refiner_steps: int = 2
     """Of each step after these: the paper's K_g."""
-    self_weight: float = 0.03
+    self_weight: float = 0.01
     """Of self-regularisation, for each unit: a millimetre, or a unit of heatmaps."""
     pose: Path | None = None
     """Checkpoint of training.train_hourglass, by which it is measured how far joints move."""
@@ -265,6 +282,8 @@ class Domain(NamedTuple):
         layers: Of the discriminator.
         unit: Of images, in millimetres or levels of grey.
         hole: What a dropped pixel costs, the same.
+        lacking: Share of their pixels that real images lack.
+        area_weight: Of what a refiner drops more or less than that.
         figures: Of rendered, refined and real images.
         score: Of figures; least is best, infinite is no good.
         sheet: Of rendered, refined and real images.
@@ -280,6 +299,8 @@ class Domain(NamedTuple):
     layers: tuple[Layer, ...]
     unit: float
     hole: float
+    lacking: float
+    area_weight: float
     figures: Callable[[Tensor, Tensor, Tensor], dict[str, float]]
     score: Callable[[dict[str, float]], float]
     sheet: Callable[[Tensor, Tensor, Tensor], UInt8Array]
@@ -326,6 +347,12 @@ def hands(settings: HandSettings) -> Domain:
     checked = some(rendered(settings.seed + 2, 0), 0)
     wanted = some(real_hands(settings, settings.seed + 3), 0)
 
+    synthetic = DepthOf(rendered(settings.seed, settings.kept_batches))
+    lacking, bounded = 0.0, settings.holes and settings.area_weight > 0
+    if bounded:
+        lacking = lacking_share(synthetic, DepthOf(real), min(64, settings.kept_batches))
+        print(f'Real hands lack {100 * lacking:.1f} % of the pixels that rendered ones have.')
+
     def figures(before: Tensor, after: Tensor, real: Tensor) -> dict[str, float]:
         changed = change_mm(before, after)
         real_features = patch_features(real)
@@ -333,6 +360,7 @@ def hands(settings: HandSettings) -> Domain:
             'change_edges_mm': float(changed['edges']),
             'change_flats_mm': float(changed['flats']),
             'dropped': float(((before != 0) & (after == 0)).sum() / (before != 0).sum()),
+            'dropped_real': 1 - float((real != 0).sum() / (before != 0).sum()),
             'holes': float(hole_share(after)),
             'holes_real': float(hole_share(real)),
             'kid': float(kernel_distance(patch_features(after), real_features)),
@@ -344,23 +372,35 @@ def hands(settings: HandSettings) -> Domain:
 
     def score(found: dict[str, float]) -> float:
         still = found.get('drift_px', 0.0) <= settings.drift_px
-        return found['kid'] if still and found['dropped'] <= MOST_DROPPED else math.inf
+        likely = not bounded or abs(found['dropped'] - lacking) <= AREA_OFF
+        kept = still and likely and found['dropped'] <= MOST_DROPPED
+        return found['kid'] if kept else math.inf
 
     return Domain(
-        synthetic=DepthOf(rendered(settings.seed, settings.kept_batches)),
+        synthetic=synthetic,
         real=DepthOf(real),
         checked=checked,
         wanted=wanted,
         size=(settings.size, settings.size),
         seen=seen_depth,
         channels=3,
-        layers=HAND_LAYERS,
+        layers=HAND_LAYERS if settings.size >= SMALL_CROP_PX else GAZE_LAYERS,
         unit=1e3,
         hole=settings.hole_mm,
+        lacking=lacking,
+        area_weight=settings.area_weight if bounded else 0.0,
         figures=figures,
         score=score,
         sheet=hand_sheet,
     )
+
+
+def lacking_share(synthetic: Dataset[Tensor], real: Dataset[Tensor], batches: int) -> float:
+    """Return by which share real hands have less pixels than synthetic ones, 0 if they do not."""
+    first, second = (
+        sum(float((depths[n] != 0).sum()) for n in range(batches)) for depths in (synthetic, real)
+    )
+    return max(0.0, 1 - second / first)
 
 
 def gaze(settings: GazeSettings) -> Domain:
@@ -393,6 +433,8 @@ def gaze(settings: GazeSettings) -> Domain:
         layers=GAZE_LAYERS,
         unit=255.0,
         hole=0.0,
+        lacking=0.0,
+        area_weight=0.0,
         figures=figures,
         score=lambda found: found['kid'],
         sheet=gaze_sheet,
@@ -487,7 +529,9 @@ def train(settings: HandSettings | GazeSettings) -> Path:
     """Train, export, and return the path of the model."""
     if settings.devices * settings.nodes > 1:
         raise SystemExit('SimGAN trains on one device: its history is that of one refiner.')
-    fabric = settings.fabric('bf16-mixed' if settings.mixed else '32-true')
+    # Not Fabric's mixed precision: it would round depth itself to bfloat16, by up to 4 mm.
+    fabric = settings.fabric()
+    computing = partial(torch.autocast, fabric.device.type, torch.bfloat16, enabled=settings.mixed)
     psi = psi_of(settings.psi)
     domain = hands(settings) if isinstance(settings, HandSettings) else gaze(settings)
 
@@ -511,6 +555,8 @@ def train(settings: HandSettings | GazeSettings) -> Path:
         history=history,
         best=best,
     )
+    for network in (raw_refiner, raw_discriminator):
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     refiner, refiner_optimizer = fabric.setup(raw_refiner, refiner_adam)
     discriminator, discriminator_optimizer = fabric.setup(raw_discriminator, discriminator_adam)
     grid = (1, 1) if settings.adversarial == 'global' else patches(domain.layers, domain.size)
@@ -520,9 +566,10 @@ def train(settings: HandSettings | GazeSettings) -> Path:
     def look(step: int) -> None:
         device = fabric.device
         parts = domain.checked.to(device).split(settings.batch)
-        after = torch.cat([refiner(part).without_holes().float() for part in parts])
-        on_refined = discriminator(domain.seen(known(after)))
-        on_real = discriminator(domain.seen(known(domain.wanted.to(device))))
+        with computing():
+            after = torch.cat([refiner(part).without_holes().float() for part in parts])
+            on_refined = discriminator(domain.seen(known(after)))
+            on_real = discriminator(domain.seen(known(domain.wanted.to(device))))
         figures = domain.figures(domain.checked, after.cpu(), domain.wanted)
         figures['refined_found'] = float(accuracy(on_refined, REFINED))
         figures['real_found'] = float(accuracy(on_real, REAL))
@@ -556,11 +603,16 @@ def train(settings: HandSettings | GazeSettings) -> Path:
 
         # Refiner: be taken for real, and stay close; at first, only that.
         for image in synthetic[: wanted.refiner]:
-            refined = refiner(image)
+            with computing():
+                refined = refiner(image)
             stays = self_regularisation(psi, refined, image, unit=domain.unit, hole=domain.hole)
             loss = settings.self_weight * stays
+            if domain.area_weight:
+                off = (lost_share(refined, image) - domain.lacking).abs()
+                loss = loss + domain.area_weight * off
             if wanted.discriminator:
-                fooled = adversarial(discriminator(domain.seen(refined)), REAL)
+                with computing():
+                    fooled = adversarial(discriminator(domain.seen(refined)).float(), REAL)
                 loss = loss + fooled
                 losses['refiner'] = fooled
             refiner_optimizer.zero_grad()
@@ -570,10 +622,11 @@ def train(settings: HandSettings | GazeSettings) -> Path:
 
         # Discriminator: tell real images from refined ones, of now and of earlier.
         for image, measured in zip(synthetic[wanted.refiner :], real, strict=True):
-            with torch.no_grad():
+            with torch.no_grad(), computing():
                 now = refiner(image).without_holes()
-            on_refined = discriminator(domain.seen(known(history.mixed(now))))
-            on_real = discriminator(domain.seen(known(measured)))
+            with computing():
+                on_refined = discriminator(domain.seen(known(history.mixed(now)))).float()
+                on_real = discriminator(domain.seen(known(measured))).float()
             judged = adversarial(on_refined, REFINED) + adversarial(on_real, REAL)
             discriminator_optimizer.zero_grad()
             fabric.backward(judged)

@@ -19,7 +19,7 @@ from training.cyclegan_networks import (
     Translator,
 )
 from training.image_pool import ImagePool
-from training.refiners import HANDS, export_refiner, load_refiner
+from training.refiners import FRAMES, HANDS, difference, export_refiner, load_refiner
 from training.train_cyclegan import Settings, falling, sheet, train, translated
 from training.unpaired import UnpairedDepths, first, frame_domains
 
@@ -286,6 +286,13 @@ def test_hands_train_and_are_exported(tmp_path, capsys):
         both = (refined != 0) & (depth != 0)
         assert both.sum() > 0.9 * (depth != 0).sum()
         assert 1e3 * (refined - depth)[both].abs().max() < 5
+    # The checkpoint is read like the export, and knows what it takes.
+    of_checkpoint = load_refiner(tmp_path / 'run' / 'checkpoint.pt')(hands())
+    off, flipped = difference(of_checkpoint, load_refiner(made)(hands()))
+    assert off < 1e-4
+    assert flipped < 1e-4
+    with pytest.raises(ValueError, match='refined here is m, 0 in holes'):
+        load_refiner(tmp_path / 'run' / 'checkpoint.pt', FRAMES)
     told = capsys.readouterr().out
     for name in ('change_edges_mm', 'cycle_mm', 'holes_made', 'kernel_after', 'judged'):
         assert name in told

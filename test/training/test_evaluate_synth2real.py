@@ -140,6 +140,14 @@ def test_another_refiner_with_the_same_name_is_another_cell(settings, tmp_path):
     assert len(set((settings.run / 'cells').glob('far-*.json')) - before) == 4
 
 
+def test_small_leaves_what_is_asked_for(tmp_path):
+    found = table4.made_small(Settings(run=tmp_path, small=True, seeds=2, device='cpu'))
+    assert (found.hands, found.size, found.mixed) == (256, 64, True)
+    assert (found.seeds, found.times) == (2, (1, 3))
+    # What is asked for is what is not the default: seeds are of no size, and one is the default.
+    assert table4.made_small(Settings(run=tmp_path, seeds=3)).seeds == 3
+
+
 @pytest.mark.parametrize('given', ['simgan', '=x.onnx', 'simgan=nowhere.onnx'])
 def test_a_refiner_that_is_not_there_is_told(settings, given):
     settings.refiner = (given,)

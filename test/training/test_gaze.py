@@ -16,6 +16,7 @@ from training.datasets.gaze import EyeSample, GazeDataset
 from training.datasets.sample import Licence, Terms
 from training.gaze_network import GazeNetwork, UnitGaze, degrees_between, euclidean_loss
 from training.render.eyes import gaze_of, render_eyes, sample_eyes
+from training.simgan_networks import GreyRefiner
 from training.train_gaze import (
     EyeBatch,
     RecordedEyes,
@@ -160,6 +161,29 @@ def test_what_is_no_dataset_is_told(tmp_path):
 
 
 # -------------------------------------------------------------------------------------- training
+
+
+def test_eyes_are_refined_and_look_where_they_did(tmp_path):
+    torch.manual_seed(0)
+    of = {'domain': 'gaze', 'kernel': 3, 'blocks': 1, 'maps': 4, 'direct': False}
+    network = GreyRefiner(kernel=3, blocks=1, maps=4)
+    network.layers[-1].bias.data[0] = 0.5  # of a tenth of the range
+    state = {'settings': of, 'refiner': network.state_dict(), 'best': {'weights': {}}}
+    torch.save(state, tmp_path / 'simgan.pt')
+    learned, checked = sources(settings(tmp_path, refiner=tmp_path / 'simgan.pt'), 4)
+    plainly, validated = sources(settings(tmp_path), 4)
+    assert torch.equal(checked.grey, validated.grey)
+    assert torch.equal(learned[3].gaze, plainly[3].gaze)
+    change = learned[3].grey - plainly[3].grey
+    lit = plainly[3].grey < 0.9
+    assert change[lit].sub(0.05).abs().max() < 0.01
+    assert learned[3].grey.max() <= 1
+
+
+def test_what_is_no_refiner_is_refused(tmp_path):
+    torch.save({'network': {}}, tmp_path / 'other.pt')
+    with pytest.raises(SystemExit, match='has no refiner'):
+        sources(settings(tmp_path, refiner=tmp_path / 'other.pt'), 4)
 
 
 def test_training_learns(tmp_path, small, unexported):

@@ -11,6 +11,7 @@ from training.simgan_losses import (
     derivatives,
     features_of,
     identity,
+    lost_share,
     self_regularisation,
 )
 from training.simgan_networks import (
@@ -26,6 +27,7 @@ from training.simgan_networks import (
     patches,
     seen_depth,
     seen_grey,
+    shifted,
 )
 
 
@@ -138,17 +140,19 @@ def test_a_refiner_sees_as_far_as_its_filters():
 
 def test_a_refiner_starts_near_the_identity():
     depth = hand()
-    refined = DepthRefiner(blocks=2, maps=16)(depth).without_holes()
+    refined = DepthRefiner(blocks=2, maps=16, holes=False)(depth).without_holes()
     change_mm = 1e3 * (refined - depth).abs()
     assert 0 < change_mm.max() < 0.5
     assert torch.equal(refined == 0, depth == 0)
+    kept = DepthRefiner(blocks=2, maps=16, holes=True)(depth).kept.detach()
+    assert 0.95 < float(kept[depth != 0].mean()) < 1
     eye = torch.rand(2, 1, 35, 55)
     assert 0 < (GreyRefiner()(eye).without_holes() - eye).abs().max() < 2e-3
 
 
 def test_millimetres_survive():
     """What is said of the depth is added to it; 16 bits are neither rounded nor scaled."""
-    refiner = small()
+    refiner = small(holes=False)
     refiner.layers[-1].weight.data.zero_()
     depth = hand()
     assert torch.equal(refiner(depth).without_holes(), depth)
@@ -170,19 +174,37 @@ def test_the_papers_output_is_depth_itself():
 def test_dropped_pixels_are_exactly_nothing_and_can_be_learned():
     refiner = small()
     depth = hand()
-    refiner.layers[-1].bias.data[1] = -3.0  # sigmoid(-3 + 2) < 1/2
+    refiner.layers[-1].bias.data[1] = -2.5  # kept with sigmoid(4 softsign(-2.5 + 1.5))
+    share = 1 / (1 + math.exp(2.0))
     dropped = refiner(depth)
     lost = (depth != 0) & (dropped.without_holes() == 0)
     assert torch.equal(lost, (depth != 0) & (dropped.kept == 0))
-    # All of the outline; inside, a sixth: what is more than a standard deviation.
+    # Of the outline what chance decides; inside, of a sixth: beyond a standard deviation.
     hand_of = (depth != 0).float()
     inside = -torch.nn.functional.max_pool2d(-hand_of, 3, 1, 1) > 0
-    assert lost[(depth != 0) & ~inside].all()
+    assert float(lost[(depth != 0) & ~inside].float().mean()) == pytest.approx(1 - share, abs=0.05)
     assert 0.08 < lost[inside].float().mean() < 0.25
+    # The same crop always loses the same.
+    assert torch.equal(refiner(depth).without_holes(), dropped.without_holes())
     dropped.kept.sum().backward()
-    share = 1 / (1 + math.exp(1.0))
-    expected = float(lost.sum()) * share * (1 - share)
-    assert float(refiner.layers[-1].bias.grad[1]) == pytest.approx(expected, rel=0.02)
+    each = share * (1 - share) * 4 * (1 + 1.0) ** -2
+    expected = float(lost.sum()) / (1 - share) * each
+    assert float(refiner.layers[-1].bias.grad[1]) == pytest.approx(expected, rel=0.1)
+
+
+def test_what_drops_too_much_still_drops_by_chance():
+    refiner = small()
+    refiner.layers[-1].bias.data[1] = -50.0
+    depth = hand()
+    kept = refiner(depth).kept
+    beside = torch.nn.functional.max_pool2d((depth == 0).float(), 3, 1, 1) > 0
+    assert 0.005 < float(kept.detach()[(depth != 0) & beside].mean()) < 0.06
+    kept.sum().backward()
+    assert float(refiner.layers[-1].bias.grad[1]) > 0
+
+
+def test_a_refiner_without_holes_keeps_all():
+    depth = hand()
     keeping = small(holes=False)
     assert keeping.layers[-1].out_channels == 1
     assert torch.equal(keeping(depth).kept, (depth != 0).float())
@@ -196,10 +218,10 @@ def test_grain_is_of_the_image():
     assert torch.equal(once, again)
     # In another batch, the same.
     assert torch.allclose(refiner(depth[1:]).image, once[1:], atol=1e-6)
-    grain = refiner._grain((depth != 0).float())
+    grain = shifted(refiner.grain, (depth != 0).float())
     assert torch.equal(grain[0], grain[1])
     depth[0, 0, 20, 20] = 0
-    grain = refiner._grain((depth != 0).float())
+    grain = shifted(refiner.grain, (depth != 0).float())
     assert (grain[0] != grain[1])[depth[0] != 0].float().mean() > 0.9
 
 
@@ -273,6 +295,15 @@ def test_the_mean_lets_details_change():
     assert float(self_regularisation(channel_mean, wiggled, image, unit=1e3)) < 1e-3
     found = self_regularisation(identity, wiggled, image, unit=1e3)
     assert float(found) == pytest.approx(8 / 3, rel=1e-3)
+
+
+def test_the_share_that_is_dropped_is_of_what_was_known():
+    image = torch.tensor([[[[-1.0, -1.0, -1.0, -1.0, 0.0, 0.0]]]])
+    kept = torch.tensor([[[[1.0, 0.0, 1.0, 1.0, 0.0, 0.0]]]], requires_grad=True)
+    lost = lost_share(Refined(image, kept), image)
+    assert float(lost.detach()) == 0.25
+    lost.backward()
+    assert kept.grad.flatten().tolist() == [-0.25] * 4 + [0.0] * 2
 
 
 def test_a_dropped_pixel_costs_what_is_said():

@@ -113,7 +113,7 @@ def test_who_is_trained_when(tmp_path, unexported):
     train(settings(tmp_path / 'b', steps=2, refiner_alone=0))
     torch.manual_seed(0)
     at_first = train_simgan.simgan_refiner(vars(settings(tmp_path)))
-    judge_at_first = Discriminator(3, train_simgan.HAND_LAYERS, (48, 48))
+    judge_at_first = Discriminator(3, train_simgan.GAZE_LAYERS, (48, 48))
     a, b = checkpoint(tmp_path / 'a'), checkpoint(tmp_path / 'b')
 
     def same(state, network):
@@ -150,6 +150,22 @@ def test_a_run_refines_and_exports(tmp_path, capsys):
     assert (exported[crops == 0] == 0).all()
 
 
+def test_what_real_hands_lack():
+    whole = torch.full((2, 1, 2, 2), -1.0)
+    synthetic = [whole, whole]
+    real = [whole * torch.tensor([[1.0, 0.0], [1.0, 1.0]]), whole]
+    assert train_simgan.lacking_share(synthetic, real, 2) == 0.125  # 2 of 16
+    assert train_simgan.lacking_share(synthetic, real, 1) == 0.25
+    assert train_simgan.lacking_share(real, synthetic, 1) == 0
+
+
+def test_mixed_precision_leaves_depth_alone(tmp_path, unexported, capsys):
+    train(settings(tmp_path, steps=3, mixed=True))
+    before = capsys.readouterr().out.split('step 0:')[1]
+    # In bfloat16, a metre is known to within 4 mm.
+    assert float(before.split('change_flats_mm')[1].split(',')[0]) < 0.1
+
+
 def test_a_stopped_run_goes_on_as_if_it_had_not(tmp_path, unexported, monkeypatch):
     train(settings(tmp_path / 'whole'))
 
@@ -178,7 +194,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not(tmp_path, unexported, monkeypatc
 @pytest.mark.parametrize(
     'changed',
     [{'history': 0}, {'adversarial': 'global'}, {'psi': 'derivatives'}, {'psi': 'mean'},
-     {'holes': True, 'grain': False}, {'direct': True}],
+     {'holes': True, 'grain': False}, {'holes': True, 'area_weight': 3.0}, {'direct': True}],
 )  # fmt: skip
 def test_ablations_run(tmp_path, unexported, changed, capsys):
     train(settings(tmp_path, steps=3, refiner_alone=1, discriminator_alone=1, **changed))
