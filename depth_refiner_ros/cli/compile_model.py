@@ -39,7 +39,7 @@ class Compile:
     after an update compile again. Ctrl-C cancels.
 
         depth-refiner compile depth_small
-        depth-refiner compile depth_small --size 848 480 --size 1280 720
+        depth-refiner compile depth_small --size 424 240 --size 640 360
         depth-refiner compile depth_small --precision int8 --calibrate mine.mcap
     """
 
@@ -52,7 +52,8 @@ class Compile:
         tyro.conf.UseAppendAction,
         tyro.conf.arg(metavar='WIDTH HEIGHT', help_behavior_hint='(repeatable)'),
     ] = ()
-    """Width and height of images besides the model's own sizes, pixels."""
+    """Width and height of what the model is given besides its own sizes, pixels:
+    `inpaint_depth.model_reduction` 2 gives it half of the camera's."""
     calibrate: Annotated[Path | None, tyro.conf.arg(metavar='BAG', help_behavior_hint='')] = None
     """Recording from which int8 learns how large values become; needed once."""
     params: Path | None = None
