@@ -16,6 +16,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import Dataset
 
+from depth_refiner_ros.stages.inpaint_depth import first_measured, model_inputs
+
 from .examples import Shards
 from .refiners import REFINED_SHARE, Refiner
 
@@ -144,28 +146,20 @@ class Samples(Dataset[Sample]):
 
 
 def reduced(color: Tensor, truth_m: Tensor, raw_m: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return images of half the size: mean colours, and the first measurement of each square.
+    """Return images of half the size, as `inpaint_depth` gives them to a model, and their truth.
 
     Args:
         color: (3, H, W) uint8.
         truth_m: (1, H, W), NaN where unknown; its pixels go with those of the measurements.
         raw_m: (1, H, W), NaN where there is no return.
     """
-    height, width = raw_m.shape[1] // 2 * 2, raw_m.shape[2] // 2 * 2
-    raw, truth = raw_m[0, :height, :width].numpy(), truth_m[0, :height, :width].numpy()
-    found_m, true_m = raw[::2, ::2].copy(), truth[::2, ::2].copy()
-    for row, column in ((0, 1), (1, 0), (1, 1)):
-        other_m = raw[row::2, column::2]
-        taken = np.isnan(found_m) & ~np.isnan(other_m)
-        np.copyto(found_m, other_m, where=taken)
-        np.copyto(true_m, truth[row::2, column::2], where=taken)
-    planes = color[:, :height, :width].numpy()
-    size = (width // 2, height // 2)
-    light = [cv2.resize(plane, size, interpolation=cv2.INTER_AREA) for plane in planes]
+    raw, rgb = raw_m[0].numpy(), color.permute(1, 2, 0).contiguous().numpy()
+    given = model_inputs(raw, rgb, 2)
+    _, true_m = first_measured(2, raw, truth_m[0].numpy())
     return (
-        torch.from_numpy(np.stack(light)),
+        torch.from_numpy(given['color']).permute(2, 0, 1),
         torch.from_numpy(true_m)[None],
-        torch.from_numpy(found_m)[None],
+        torch.from_numpy(given['depth_m'])[None],
     )
 
 

@@ -335,7 +335,7 @@ def find_candidates(inverse: Tensor) -> tuple[Candidates, Tensor]:
     measured = (inverse > 0).float()
     count = measured.sum(1, keepdim=True)
     nearest = inverse.amax(1, keepdim=True)
-    farthest = torch.where(inverse > 0, inverse, 1e4).amin(1, keepdim=True)
+    farthest = torch.where(inverse > 0, inverse, _NONE).amin(1, keepdim=True)
     front = measured * (inverse > (1 - _SAME_SURFACE) * nearest)
     back = measured * (inverse < (1 + _SAME_SURFACE) * farthest)
     near, far = _mean_surface(inverse, front), _mean_surface(inverse, back)

@@ -8,7 +8,6 @@ from pathlib import Path
 import time
 from typing import Annotated, Any, Literal
 
-import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 from rich.markup import escape
@@ -22,6 +21,7 @@ from ..inference.engine_cache import cache_folder
 from ..inference.model import Model, model_path
 from ..inference.onnx_file import OnnxFile, read_onnx
 from ..stage import topic_inputs
+from ..stages.inpaint_depth import model_inputs
 from ..stages.project_points import registered
 from .info import output_console
 from .replay import topics_of
@@ -142,7 +142,7 @@ def _calibrated(
 def _frames(
     path: Path, configuration: Configuration, command: Compile
 ) -> Iterator[dict[str, npt.NDArray[Any]]]:
-    """Yield frames from all over a recording as the model will be given them.
+    """Yield frames from all over a recording as the model is given them, in full size.
 
     Raises:
         BagError: If the recording cannot be read or has no depth.
@@ -173,5 +173,4 @@ def _frames(
                 color = outputs['register_color.color']
             elif color is not None and not registered(color, depth):
                 color = None
-            rgb = np.zeros((*depth.depth_m.shape, 3), np.uint8) if color is None else color.rgb
-            yield {'depth_m': depth.depth_m, 'color': np.ascontiguousarray(rgb)}
+            yield model_inputs(depth.depth_m, None if color is None else color.rgb, 1)

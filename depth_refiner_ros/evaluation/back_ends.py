@@ -139,5 +139,5 @@ def _counting(contender: Callable[[int], object], cpu_s: list[float]) -> Callabl
 def _inputs(values: Frame, reduction: int) -> dict[str, Any]:
     depth: DepthImage = values['depth']
     color: ColorImage | None = values.get('color')
-    seen = color is not None and registered(color, depth)
-    return model_inputs(depth.depth_m, color.rgb if color and seen else None, reduction)
+    rgb = color.rgb if color is not None and registered(color, depth) else None
+    return model_inputs(depth.depth_m, rgb, reduction)

@@ -182,8 +182,8 @@ def _layers(
         radius_px: Radius of its disc, (H, W).
 
     Returns:
-        For every radius that something has, from the smallest: red, green, blue and coverage,
-        premultiplied, at half the resolution.
+        For every radius that something has, from the smallest: what will be red, green, blue and
+        coverage, premultiplied, at half the resolution.
     """
     if not share.any():
         return []

@@ -98,23 +98,33 @@ class InpaintDepthParameters(Parameters):
     )
 
 
-def _reduced(depth_m: Float32Array, factor: int) -> Float32Array:
-    """Return depth in a smaller size: of each square the first measurement, never a mean."""
+def first_measured(
+    factor: int, depth_m: Float32Array, *others: Float32Array
+) -> list[Float32Array]:
+    """Return depth in a smaller size: of each square the first measurement, never a mean.
+
+    Args:
+        factor: By how much smaller.
+        depth_m: (H, W), NaN where there is no return.
+        others: (H, W) each; of them the pixels are taken that are taken of the depth.
+    """
     height, width = depth_m.shape
-    padded_m = np.pad(
-        depth_m, ((0, -height % factor), (0, -width % factor)), constant_values=np.nan
-    )
-    reduced_m: Float32Array = padded_m[::factor, ::factor].copy()
+    rest = ((0, -height % factor), (0, -width % factor))
+    whole = [np.pad(image, rest, constant_values=np.nan) for image in (depth_m, *others)]
+    found: list[Float32Array] = [image[::factor, ::factor].copy() for image in whole]
     for row, column in product(range(factor), range(factor)):
-        np.copyto(reduced_m, padded_m[row::factor, column::factor], where=np.isnan(reduced_m))
-    return reduced_m
+        parts = [image[row::factor, column::factor] for image in whole]
+        taken = np.isnan(found[0]) & ~np.isnan(parts[0])
+        for target, part in zip(found, parts, strict=True):
+            np.copyto(target, part, where=taken)
+    return found
 
 
 def model_inputs(
     depth_m: Float32Array, color: UInt8Array | None, reduction: int
 ) -> dict[str, Any]:
     """Return what a model is given of a frame, reduced by a factor; black where colour is None."""
-    reduced_m = _reduced(depth_m, reduction)
+    (reduced_m,) = first_measured(reduction, depth_m)
     if color is None:
         color = np.zeros((*reduced_m.shape, 3), np.uint8)
     elif reduction > 1:
