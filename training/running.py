@@ -164,7 +164,8 @@ class Run:
                 yield step, batch
                 self._progress.update(self._task, completed=step)
                 ends = self._ends(step)
-                if ends or time.monotonic() - self._saved_s > self._settings.save_every_s:
+                old = time.monotonic() - self._saved_s > self._settings.save_every_s
+                if ends or self._agreed(old):
                     self.save(step)
                 if ends:
                     break
@@ -213,7 +214,16 @@ class Run:
     def _ends(self, step: int) -> bool:
         late_s = 60 * self._settings.minutes
         late = 0 < late_s < time.monotonic() - self._began_s
-        return self._stop.wanted or late or step == self._settings.steps
+        return self._agreed(self._stop.wanted or late or step == self._settings.steps)
+
+    def _agreed(self, wish: bool) -> bool:
+        """Return whether any process wishes it: to each, clocks and Ctrl-C come at other steps."""
+        if self._fabric.world_size == 1:
+            return wish
+        wishes: Any = self._fabric.all_reduce(
+            torch.tensor(float(wish), device=self._fabric.device), reduce_op='sum'
+        )
+        return bool(wishes > 0)
 
     def _seed(self, step: int) -> None:
         # Mixed, as torch's generator of the CPU takes no more than 32 bits of a seed.

@@ -169,6 +169,31 @@ def test_checkpoints_are_written_every_so_often(tmp_path):
     assert steps == [0, 1, 2, 3, 4]
 
 
+class Pair:
+    """Two devices, of which the other one has its own clock and its own Ctrl-C."""
+
+    def __init__(self, fabric, wishes):
+        self._fabric, self._wishes = fabric, iter(wishes)
+        self.world_size = 2
+
+    def __getattr__(self, name):
+        return getattr(self._fabric, name)
+
+    def all_reduce(self, own, reduce_op):
+        assert reduce_op == 'sum'
+        return own + next(self._wishes)
+
+
+def test_what_one_process_wishes_all_do(tmp_path):
+    # Each step asks twice: does the run end, and is it time to save?
+    wishes = [0, 0, 0, 1, 1]
+    settings = Settings(run=tmp_path)
+    run = Run(Pair(settings.fabric(), wishes), tmp_path, settings)
+    seen = [step for step, _ in run.steps(range(5))]
+    assert seen == [1, 2, 3]
+    assert saved(tmp_path)['step'] == 3
+
+
 def test_a_checkpoint_says_what_made_it(tmp_path):
     train(Settings(run=tmp_path))
     state = saved(tmp_path)
