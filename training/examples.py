@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 import tyro
 
-from .render import Renderer, Rendering, sample_batch
+from .render import ROOM_SHARE, Renderer, Rendering, sample_batch
 from .render.scenes import rng_of
 from .sensors import (
     ActiveStereo,
@@ -91,6 +91,7 @@ def make_examples(
     measurements: int = 2,
     height: int = 480,
     width: int = 640,
+    room_share: float = ROOM_SHARE,
     renderer: Renderer | None = None,
     device: torch.device | str = 'cpu',
 ) -> Examples:
@@ -99,13 +100,16 @@ def make_examples(
     Args:
         seed: Of everything.
         indices: Which scenes.
-        measurements: Of each scene, with a sensor of its own each.
+        measurements: Of each scene, with a sensor of its own each; 0 for colour and truth alone.
         height: Rows, pixels.
         width: Columns, pixels.
+        room_share: Of the cameras; they look into the room, not at what stands in it.
         renderer: A plain one unless given.
         device: Where to compute.
     """
-    world, cameras = sample_batch(seed, indices, height=height, width=width, device=device)
+    world, cameras = sample_batch(
+        seed, indices, height=height, width=width, room_share=room_share, device=device
+    )
     rendering = (renderer or Renderer())(world, cameras)
     view = view_of(rendering)
     rng = rng_of(seed, indices[0], _MEASURED)
@@ -116,7 +120,8 @@ def make_examples(
         for model in rng.choices(models, shares, k=measurements)
     ]
     color = (255 * rendering.rgb).round_().to(torch.uint8)
-    return Examples(color, rendering.depth_m, torch.cat(raw_m, 1), cameras.intrinsics[:, 0, 0])
+    measured_m = torch.cat([rendering.depth_m[:, :0], *raw_m], 1)
+    return Examples(color, rendering.depth_m, measured_m, cameras.intrinsics[:, 0, 0])
 
 
 # -------------------------------------------------------------------------------------- shards
@@ -172,16 +177,21 @@ class Shards:
     def crop(
         self, index: int, measurement: int, top: int, left: int, height: int, width: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return colour uint8 (3, h, w), true and measured depth in metres (1, h, w)."""
+        """Return colour uint8 (3, h, w), true and measured depth in metres (1, h, w).
+
+        Where nothing was measured in the whole of the shards, the measurement is empty (0, h, w).
+        """
         shard = int(np.searchsorted(self._starts, index, 'right')) - 1
         arrays, row = self._arrays[shard], index - self._starts[shard]
         window = np.s_[top : top + height, left : left + width]
         color = torch.from_numpy(np.array(arrays['color'][row][..., window[0], window[1]]))
         truth = arrays['truth'][row][0][window].astype(np.float32) * np.float32(TRUTH_UNIT_M)
-        raw = arrays['raw'][row][measurement][window].astype(np.float32) * np.float32(RAW_UNIT_M)
+        chosen = slice(measurement, measurement + 1)
+        raw = arrays['raw'][row][chosen][..., window[0], window[1]].astype(np.float32)
+        raw *= np.float32(RAW_UNIT_M)
         for depth_m in (truth, raw):
             depth_m[depth_m == 0] = np.nan
-        return color, torch.from_numpy(truth)[None], torch.from_numpy(raw)[None]
+        return color, torch.from_numpy(truth)[None], torch.from_numpy(raw)
 
     def focal_px(self, index: int) -> float:
         """Return the focal length of a frame."""
@@ -226,6 +236,7 @@ def write_shards(
                     measurements=settings.measurements,
                     height=settings.height,
                     width=settings.width,
+                    room_share=settings.room_share,
                     renderer=renderer,
                     device=settings.device,
                 )
@@ -251,7 +262,9 @@ class Settings:
     frames: int = 3000
     """Frames in all, rounded up to whole shards; 2.8 MB each at 640x480 with 2 measurements."""
     measurements: int = 2
-    """Of each frame, each with another sensor."""
+    """Of each frame, each with another sensor; 0 suffices for depth from colour."""
+    room_share: float = ROOM_SHARE
+    """Of the cameras; they look into the room, the others at what stands in it."""
     seed: int = 0
     """Of everything."""
     height: int = 480

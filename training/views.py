@@ -77,7 +77,6 @@ class Views(Dataset[View]):
         self.appearance = appearance
         self.frames = frames
         self.count = count
-        self._frames: dict[int, tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]] = {}
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -95,7 +94,7 @@ class Views(Dataset[View]):
         wide = min(columns, tall * width // height)
         top, left = int(rng.integers(rows - tall + 1)), int(rng.integers(columns - wide + 1))
         frame = self.frames[index]
-        halved, truth_m = self._halved(frame)
+        color, truth_m, _ = self.shards.crop(frame, 0, top, left, tall, wide)
         focal_px = self.shards.focal_px(frame)
         across, down = width / wide, height / tall
         # Pixel centres at whole numbers: the frame's principal point is (columns - 1) / 2.
@@ -108,13 +107,14 @@ class Views(Dataset[View]):
             ],
             np.float32,
         )
-        # Frames are kept halved, so windows are, too.
-        inside = np.s_[top // 2 : (top + tall) // 2, left // 2 : (left + wide) // 2]
-        picture = np.asarray(
-            cv2.resize(halved[inside], (width, height), interpolation=cv2.INTER_AREA)
-        )
+        whole = np.ascontiguousarray(color.permute(1, 2, 0).numpy())
+        picture = np.asarray(cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA))
         depth_m = np.asarray(
-            cv2.resize(truth_m[inside], (width, height), interpolation=cv2.INTER_NEAREST)
+            cv2.resize(
+                truth_m[0].nan_to_num(0).numpy(),
+                (width, height),
+                interpolation=cv2.INTER_NEAREST,
+            )
         )
         if a is not None:
             if rng.random() < 0.5:
@@ -127,17 +127,6 @@ class Views(Dataset[View]):
             torch.from_numpy(intrinsics),
             torch.from_numpy(np.ascontiguousarray(depth_m))[None],
         )
-
-    def _halved(self, frame: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
-        """Return colour and depth of a frame in half its size; read once, then kept."""
-        if frame not in self._frames:
-            rows, columns = self.shards.size
-            color, truth_m, _ = self.shards.crop(frame, 0, 0, 0, rows, columns)
-            whole = np.ascontiguousarray(color.permute(1, 2, 0).numpy())
-            size = (columns // 2, rows // 2)
-            picture = np.asarray(cv2.resize(whole, size, interpolation=cv2.INTER_AREA), np.uint8)
-            self._frames[frame] = picture, truth_m[0, ::2, ::2].nan_to_num(0).numpy().copy()
-        return self._frames[frame]
 
 
 def repainted(

@@ -50,6 +50,14 @@ def test_shards_keep_what_was_made_to_their_unit(tmp_path):
     )
 
 
+def test_colour_and_truth_alone(tmp_path):
+    made = make_examples(0, [3], measurements=0, **SIZE)
+    assert made.raw_m.shape == (1, 0, 48, 64)
+    list(write_shards(tmp_path, [0], settings(tmp_path, measurements=0), Renderer()))
+    color, truth_m, raw_m = Shards(tmp_path).crop(0, 0, 8, 16, 32, 40)
+    assert (color.shape, truth_m.shape, raw_m.shape) == ((3, 32, 40), (1, 32, 40), (0, 32, 40))
+
+
 def test_too_far_is_nothing():
     made = make_examples(0, [3], **SIZE)
     made.truth_m[0, 0, 0, :3] = torch.tensor([13.2, 13.0, torch.nan])

@@ -6,12 +6,13 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from .cameras import Cameras, gather, hand_held_path, sample_view
+from .cameras import ROOM_SHARE, Cameras, gather, hand_held_path, sample_view
 from .render import Renderer, Rendering
 from .scenes import rng_of, sample_scene
 from .solids import World
 
 __all__ = [
+    'ROOM_SHARE',
     'Cameras',
     'Renderer',
     'Rendering',
@@ -30,6 +31,7 @@ def sample_batch(
     views: int = 1,
     frames: int = 1,
     rate_hz: float = 30.0,
+    room_share: float = ROOM_SHARE,
     device: torch.device | str = 'cpu',
 ) -> tuple[World, Cameras]:
     """Return scenes, and cameras in them, ready to render.
@@ -42,6 +44,7 @@ def sample_batch(
         views: Independent cameras in each scene.
         frames: Frames of a hand-held motion that starts at each camera.
         rate_hz: Frames a second of that motion.
+        room_share: Of the cameras; they look into the room, not at what stands in it.
         device: Where the tensors go.
 
     Returns:
@@ -53,8 +56,8 @@ def sample_batch(
         scenes.append(scene)
         for view in range(views):
             rng = rng_of(seed, index, 1 + view)
-            path = hand_held_path(rng, sample_view(rng, scene, height, width), frames, rate_hz)
-            seen += path
+            first = sample_view(rng, scene, height, width, room_share)
+            seen += hand_held_path(rng, first, frames, rate_hz)
             owner += [number] * frames
     cameras = gather(seen, owner, height, width)
     return World.from_scenes(scenes, device), cameras.to(device)

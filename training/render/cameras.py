@@ -136,11 +136,24 @@ def look_at(eye_m: Vector, target_m: Vector, roll_rad: float = 0.0) -> list[list
     return [[right[i], down[i], (fx, fy, fz)[i], eye_m[i]] for i in range(3)]
 
 
-def sample_view(rng: random.Random, scene: Scene, height: int, width: int) -> View:
+ROOM_SHARE = 0.3
+"""Of the views; of the others a robot's wrist has 5 in 14, people at a desk have the rest."""
+
+
+def sample_view(
+    rng: random.Random, scene: Scene, height: int, width: int, room_share: float = ROOM_SHARE
+) -> View:
     """Draw a sensor and a place for it from which something of the scene is seen well.
 
     Held at a desk or in a hand, at a robot's wrist 0.3 to 1 m from the clutter, or looking into
     the room. It is never within a solid, and nothing but the room blocks its middle.
+
+    Args:
+        rng: Source of all randomness.
+        scene: Looked at.
+        height: Rows, pixels.
+        width: Columns, pixels.
+        room_share: How often it looks into the room and not at what stands in it.
     """
     sensor = rng.choices(list(SENSORS.values()), [s.share for s in SENSORS.values()])[0]
     # The same field of view across, cropped in height if the picture is wider than the sensor's.
@@ -154,7 +167,7 @@ def sample_view(rng: random.Random, scene: Scene, height: int, width: int) -> Vi
     )
     narrow = focal_px / width > 1.2
     for attempt in range(60):
-        eye_m, target_m = _aim(rng, scene, narrow)
+        eye_m, target_m = _aim(rng, scene, narrow, room_share)
         if attempt == 59 or _is_free(scene, eye_m, target_m):
             break
     warm = rng.gauss(0, 0.1)
@@ -169,16 +182,19 @@ def sample_view(rng: random.Random, scene: Scene, height: int, width: int) -> Vi
     )
 
 
-def _aim(rng: random.Random, scene: Scene, narrow: bool) -> tuple[Vector, Vector]:
+def _aim(
+    rng: random.Random, scene: Scene, narrow: bool, room_share: float
+) -> tuple[Vector, Vector]:
     half_x, half_y, tall = scene.size_m[0] / 2, scene.size_m[1] / 2, scene.size_m[2]
     style = rng.random()
-    if style < 0.3 or not scene.focus_m:  # into the room
+    if style < room_share or not scene.focus_m:  # into the room
+        # Who shows a room stands at its side more often than in its middle.
         eye = (
-            rng.uniform(-half_x + 0.3, half_x - 0.3),
-            rng.uniform(-half_y + 0.3, half_y - 0.3),
+            _sideways(rng) * (half_x - 0.3),
+            _sideways(rng) * (half_y - 0.3),
             rng.uniform(0.6, min(1.8, tall - 0.3)),
         )
-        angle = math.atan2(-eye[1], -eye[0]) + rng.gauss(0, 0.7)
+        angle = math.atan2(-eye[1], -eye[0]) + rng.gauss(0, 0.5)
         away = rng.uniform(1.5, 4)
         target = (
             eye[0] + away * math.cos(angle),
@@ -189,7 +205,7 @@ def _aim(rng: random.Random, scene: Scene, narrow: bool) -> tuple[Vector, Vector
     (x, y, z), radius = rng.choice(scene.focus_m)
     spread = 0.3 * radius
     target = (x + rng.gauss(0, spread), y + rng.gauss(0, spread), z + rng.uniform(0, 0.12))
-    if style < 0.55:  # a robot's wrist
+    if style < room_share + (1 - room_share) * 5 / 14:  # a robot's wrist
         away, pitch = rng.uniform(0.3, 1.0), rng.uniform(0.35, 1.5)
     else:  # at a desk, or in a hand
         away, pitch = rng.uniform(0.6, 2.0), rng.triangular(0.1, 1.0, 0.5)
@@ -207,6 +223,10 @@ def _aim(rng: random.Random, scene: Scene, narrow: bool) -> tuple[Vector, Vector
         min(target[2] + away * math.sin(pitch), tall - 0.1),
     )
     return eye, target
+
+
+def _sideways(rng: random.Random) -> float:
+    return float(rng.choice((-1, 1)) * rng.random() ** 0.5)
 
 
 def _is_free(scene: Scene, eye_m: Vector, target_m: Vector) -> bool:

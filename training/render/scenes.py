@@ -55,7 +55,8 @@ def sample_scene(seed: int, index: int) -> Scene:
         (_tabletop, _office, _living, _kitchen, _bedroom, _storage, _bare), (6, 3, 3, 3, 2, 2, 1)
     )[0]
     room = _Room(rng, layout.__name__.strip('_'))
-    layout(room)
+    for _ in range(max(1, round(room.floor_m2 / 12))):
+        layout(room)
     room.finish()
     return room.scene
 
@@ -66,7 +67,7 @@ class _Room:
     def __init__(self, rng: random.Random, name: str) -> None:
         self.rng = rng
         small = name in ('tabletop', 'storage', 'kitchen')
-        low, high = (2.4, 4.2) if small else (3.2, 6.5)
+        low, high = (2.4, 4.2) if small else (5.0, 10.0) if rng.random() < 0.3 else (3.2, 6.5)
         self.half = (rng.uniform(low, high) / 2, rng.uniform(low, high) / 2)
         self.tall = rng.uniform(2.3, 3.0)
         self.scene = Scene(size_m=(2 * self.half[0], 2 * self.half[1], self.tall), name=name)
@@ -76,6 +77,11 @@ class _Room:
         self._shell()
 
     # ------------------------------------------------------------------------------ building
+
+    @property
+    def floor_m2(self) -> float:
+        """Area of the floor."""
+        return 4 * self.half[0] * self.half[1]
 
     def add(self, solids: Iterable[Solid]) -> None:
         """Add the parts of one object."""

@@ -115,3 +115,14 @@ def test_sampled_eyes_are_in_the_room():
         half = np.array(scene.size_m) / 2
         assert (np.abs(seen.eye_m[:2]) <= half[:2]).all()
         assert 0 < seen.eye_m[2] < scene.size_m[2]
+
+
+def test_views_into_the_room_are_from_its_sides_and_level():
+    eyes = []
+    for index in range(60):
+        scene = sample_scene(6, index)
+        seen = sample_view(random.Random(index), scene, 480, 640, room_share=1.0)
+        assert 0.6 <= seen.eye_m[2] <= 1.8
+        eyes.append(np.abs(seen.eye_m[:2]) / (np.array(scene.size_m[:2]) / 2 - 0.3))
+    # The root of a uniform number has a mean of 2/3.
+    assert np.mean(eyes) == pytest.approx(2 / 3, abs=0.07)
