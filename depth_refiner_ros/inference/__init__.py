@@ -9,7 +9,7 @@ A model is an ONNX file that takes and returns metres; all pre-processing is ins
 from __future__ import annotations
 
 from .guarded import ChosenModel, GuardedModel, Inference, Learned
-from .loading import BACK_ENDS, load_model
+from .loading import BACK_ENDS, is_any_installed, load_model
 from .model import Model, ModelError, shipped_models
 from .onnx_file import ModelMetadata, OnnxFile, read_onnx
 from .parity import ParityReport, check_parity
@@ -26,6 +26,7 @@ __all__ = [
     'OnnxFile',
     'ParityReport',
     'check_parity',
+    'is_any_installed',
     'load_model',
     'read_onnx',
     'shipped_models',

@@ -135,9 +135,10 @@ class ChosenModel:
         self.back_end = '' if outputs is None else getattr(run, 'back_end', 'model')
         return outputs
 
-    def leave(self) -> None:
-        """Note that no model is wanted."""
+    def leave(self, why: str = '') -> None:
+        """Note that no model is wanted, and perhaps why."""
         self.trouble = self.back_end = ''
+        self.told = why
 
     def _guarded(self, name: str, device: str, threads: int, deadline_s: float) -> GuardedModel:
         choice = (name, device, threads)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 import importlib
 from importlib.util import find_spec
 from pathlib import Path
@@ -69,6 +70,12 @@ the same machine with the same compiled models gives the same pixels.
 
 Its place at the top was not measured, for want of a GPU; the other places were.
 """
+
+
+@cache
+def is_any_installed() -> bool:
+    """Return whether there is a back end at all; whether it works shows when it loads a model."""
+    return any(find_spec(entry.module) is not None for entry in BACK_ENDS.values())
 
 
 def load_model(

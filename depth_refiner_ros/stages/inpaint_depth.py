@@ -23,10 +23,11 @@ from ..data import (
 from ..filters.inpaint import Inpainting, inpaint, narrow, without_strays
 from ..filters.noise import SENSORS
 from ..geometry import check_camera_fits
-from ..inference import BACK_ENDS, ChosenModel, Inference, Learned
+from ..inference import BACK_ENDS, ChosenModel, Inference, Learned, is_any_installed
 from ..stage import Input, Parameters, Topic, parameter
 from .project_points import registered
 
+_SHIPPED = 'depth_small'
 _STEP = 0.02
 """Neighbours that differ by more than this share are of different surfaces."""
 _STRAY_PASSES = 3
@@ -56,10 +57,10 @@ class InpaintDepthParameters(Parameters):
         choices=tuple(SENSORS),
     )
     model: str = parameter(
-        '',
-        'Learned model that chooses the surface of a hole: the name of a shipped one, such as '
-        'depth_small, or the path of an .onnx file; empty for the classical filter, which also '
-        'serves while no model can.',
+        'auto',
+        'Learned model that chooses the surface of a hole: the name of a shipped one, or the path '
+        'of an .onnx file; auto takes depth_small where a back end is installed. Empty for the '
+        'classical filter, a third of the time, which also serves while no model can.',
     )
     device: str = parameter(
         'auto',
@@ -235,11 +236,16 @@ class InpaintDepth(Learned):
     ) -> Mapping[str, Float32Array] | None:
         """Run the model, if one is wanted and runs; None leaves the frame to the filter."""
         p = self.parameters
-        if not (p.model or self._given):
-            self._model.leave()
-            return None
+        name = _SHIPPED if p.model == 'auto' else p.model
+        if not self._given:
+            if not name:
+                self._model.leave()
+                return None
+            if p.model == 'auto' and not is_any_installed():
+                self._model.leave('no back end is installed for a model: pip install onnxruntime')
+                return None
         given = model_inputs(depth_m, color, p.model_reduction)
-        found = self._model(p.model, p.device, p.threads, deadline_s=p.model_deadline_s, **given)
+        found = self._model(name, p.device, p.threads, deadline_s=p.model_deadline_s, **given)
         if found is None:
             return None
         reduced_m = given['depth_m']
@@ -276,15 +282,16 @@ class InpaintDepth(Learned):
         kept_m = np.where(measured & ~doubted, depth_m, np.float32(np.nan))
         estimate_m, stddev_m = outputs['estimate_m'], outputs['stddev_m']
         if p.rim_px > 0 and filled.any():
-            by_filter = inpaint(
-                kept_m, stddev_m=measured_stddev_m, color=color, max_hole_px=0, max_distance_m=0
+            rim = inpaint(
+                kept_m,
+                stddev_m=measured_stddev_m,
+                color=color,
+                max_hole_px=0,
+                max_distance_m=0,
+                rim_px=p.rim_px,
             )
-            away_px = cv2.distanceTransform(
-                np.isnan(kept_m).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5
-            )
-            rim = by_filter.filled & (away_px <= p.rim_px)
-            estimate_m = np.where(rim, by_filter.depth_m, estimate_m)
-            stddev_m = np.where(rim, by_filter.stddev_m, stddev_m)
+            estimate_m = np.where(rim.filled, rim.depth_m, estimate_m)
+            stddev_m = np.where(rim.filled, rim.stddev_m, stddev_m)
         filled_m = np.where(filled, estimate_m, np.where(measured, depth_m, np.float32(np.nan)))
         stddev_m = np.where(filled, stddev_m, measured_stddev_m).astype(np.float32)
         return Inpainting(filled_m, stddev_m, filled)

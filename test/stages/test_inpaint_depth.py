@@ -160,6 +160,23 @@ def test_without_its_model_it_fills_classically_and_says_why():
     assert 'no model no_such_model' in stage.trouble
 
 
+def test_by_default_the_shipped_model_fills_where_a_back_end_is_installed():
+    pytest.importorskip('onnxruntime')
+    stage, named = InpaintDepth(), InpaintDepth(InpaintDepthParameters(model='depth_small'))
+    found, wanted = (each(holed_wall(), CAMERA)['depth'].depth_m for each in (stage, named))
+    np.testing.assert_array_equal(found, wanted)
+    assert stage.back_end == named.back_end != 'classical'
+
+
+def test_without_a_back_end_the_default_is_classical_and_that_is_no_trouble(monkeypatch):
+    monkeypatch.setattr('depth_refiner_ros.stages.inpaint_depth.is_any_installed', lambda: False)
+    stage = InpaintDepth()
+    found, wanted = (each(holed_wall(), CAMERA)['depth'].depth_m for each in (stage, classical()))
+    np.testing.assert_array_equal(found, wanted)
+    assert (stage.back_end, stage.trouble) == ('classical', '')
+    assert 'pip install onnxruntime' in stage.note
+
+
 def test_what_a_model_cannot_know_stays_empty():
     class Ignorant(Knowing):
         def __call__(self, depth_m, color):
