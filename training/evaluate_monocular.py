@@ -20,8 +20,9 @@ import numpy as np
 import numpy.typing as npt
 import tyro
 
-from depth_refiner_ros.inference import load_model
+from depth_refiner_ros.data import ColorImage, Header, PinholeCamera
 from depth_refiner_ros.pictures import Panel, depth_scale, sheet
+from depth_refiner_ros.stages.estimate_depth import EstimateDepth, EstimateDepthParameters
 
 from .examples import Shards
 from .real import RealViews, relative_errors
@@ -48,7 +49,7 @@ class Settings:
     """A shipped model, or an ONNX file."""
     output: Path = Path('monocular')
     """Folder for figures (JSON) and a sheet of pictures."""
-    held_out: int = 50
+    held_out: int = 200
     """Frames at the end of the shards that were not trained on."""
 
 
@@ -117,11 +118,16 @@ def main(settings: Settings) -> None:
     settings.output.mkdir(parents=True, exist_ok=True)
     shards = Shards(settings.rooms)
     trained = range(max(1, len(shards) - settings.held_out))
-    model = load_model(settings.model)
+    stage = EstimateDepth(EstimateDepthParameters(model=settings.model))
+    header = Header(0, 'camera')
 
     def learned(rgb: UInt8Array, intrinsics: Float32Array) -> Float32Array:
-        outputs = model(color=np.ascontiguousarray(rgb), intrinsics=intrinsics)
-        return np.array(outputs['estimate_m'], np.float32)
+        fx, fy, cx, cy = (float(value) for value in intrinsics)
+        camera = PinholeCamera(header, rgb.shape[1], rgb.shape[0], fx, fy, cx, cy)
+        found = stage(ColorImage(header, rgb), camera)['depth'].depth_m
+        if stage.trouble:
+            raise SystemExit(stage.trouble)
+        return np.asarray(found, np.float32)
 
     step = max(1, len(trained) // 200)
     predictors = {'model': learned} | trivial(shards, range(0, len(trained), step))

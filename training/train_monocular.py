@@ -1,7 +1,8 @@
-"""Train depth from colour alone on rendered scenes; see `training.examples` for making these.
+r"""Train depth from colour alone on rendered scenes; see `training.examples` for making these.
 
-    python -m training.examples data/rooms --frames 4000
-    python -m training.train_monocular data/rooms runs/monocular --steps 4000
+    python -m training.examples data/views --frames 24000 --measurements 0 --room-share 0.6 \
+        --height 240 --width 320 --compiled
+    python -m training.train_monocular data/views runs/monocular --steps 8000
 
 Ctrl-C saves a checkpoint; the same command goes on from it, with the very samples that would have
 followed. On several GPUs or machines: torchrun --nproc-per-node 8 -m training.train_monocular ...
@@ -40,15 +41,17 @@ class Settings(LearnerSettings):
     """Folder for checkpoints and TensorBoard; a run found there is continued."""
     size: Literal['small', 'base'] = 'base'
     """Of the network."""
-    steps: int = 4000
+    steps: int = 4200
     """Steps of the optimiser."""
-    batch: int = 32
+    learning_rate: float = 1.4e-3
+    """At its greatest."""
+    batch: int = 64
     """Samples of a step, on all devices together."""
     height: int = 128
     """Rows of a sample, a multiple of 16, px: a quarter of the pictures it will be given."""
     width: int = 160
     """Columns of a sample, a multiple of 16, px."""
-    held_out: int = 50
+    held_out: int = 200
     """Frames at the end of the shards that are not trained on but validated on."""
     real: tuple[Path, ...] = ()
     """Folders of real recordings that are validated on, never trained on."""

@@ -50,8 +50,6 @@ _SHADOW_WEIGHT = 4.0
 _STDDEV_FLOOR = 0.005
 _STDDEV_PER_PX = 0.0004
 _STDDEV_PER_SPREAD = 2.0
-# Stray choices are taken back by a median of 5x5 px: the farthest pixel that it asks.
-_MEDIAN_REACH_PX = 3
 # Hole pixels that are decided together: few enough for the cache, enough to keep both threads out
 # of the interpreter.
 _BLOCK = 16384
@@ -126,7 +124,6 @@ def inpaint(
     color: UInt8Array | None = None,
     max_hole_px: float,
     max_distance_m: float,
-    rim_px: float = 0,
 ) -> Inpainting:
     """Fills holes with the surfaces around them, and says how far to trust the result.
 
@@ -143,7 +140,6 @@ def inpaint(
             large hole. 0 or infinity fills them all.
         max_distance_m: Pixels whose depth would be greater stay empty. 0 or infinity fills them
             all.
-        rim_px: Pixels farther than this from every measurement stay empty; 0 fills them all.
 
     Raises:
         ValueError: The shapes differ, or a limit is negative or NaN.
@@ -155,8 +151,8 @@ def inpaint(
             f'color must be registered to the depth image, {(*depth_m.shape, 3)}, '
             f'but its shape is {color.shape}.'
         )
-    if not (max_hole_px >= 0 and max_distance_m >= 0 and rim_px >= 0):
-        raise ValueError('max_hole_px, max_distance_m and rim_px must be 0 or greater.')
+    if not (max_hole_px >= 0 and max_distance_m >= 0):
+        raise ValueError('max_hole_px and max_distance_m must be 0 or greater.')
 
     depth_m = np.ascontiguousarray(depth_m)
     measured = np.isfinite(depth_m) & (depth_m > 0)
@@ -166,21 +162,15 @@ def inpaint(
     if stddev_m is not None:
         np.copyto(filled_stddev_m, stddev_m, where=measured)
     filled = narrow(hole, max_hole_px)
-    decided = filled
-    if rim_px > 0:
-        away_px = cv2.distanceTransform(hole.view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5)
-        decided = filled & (away_px <= rim_px + _MEDIAN_REACH_PX)
-        filled &= away_px <= rim_px
     if not measured.any() or not filled.any():
         return Inpainting(filled_m, filled_stddev_m, np.zeros_like(hole))
 
-    chosen_m, chosen_stddev_m = _choose(filled_m, stddev_m, hole, decided, color)
-    at = np.flatnonzero(decided)
-    accepted = filled.ravel()[at]
+    chosen_m, chosen_stddev_m = _choose(filled_m, stddev_m, hole, filled, color)
+    at = np.flatnonzero(filled)
     if 0 < max_distance_m < math.inf:
-        accepted &= chosen_m <= max_distance_m
+        accepted = chosen_m <= max_distance_m
         filled.ravel()[at] = accepted
-    at, chosen_m, chosen_stddev_m = at[accepted], chosen_m[accepted], chosen_stddev_m[accepted]
+        at, chosen_m, chosen_stddev_m = at[accepted], chosen_m[accepted], chosen_stddev_m[accepted]
     filled_m.ravel()[at] = chosen_m
     filled_stddev_m.ravel()[at] = chosen_stddev_m
     return Inpainting(filled_m, filled_stddev_m, filled)

@@ -27,7 +27,9 @@ from ..stage import Input, Parameters, Topic, parameter
 from .project_points import registered
 
 _WORKING_WIDTH_PX = 640
-"""Width of the pictures the model was made for; wider ones are reduced by a whole factor."""
+"""Width of the pictures the model was made for."""
+_LIKE = 1.5
+"""Pictures wider or narrower than that by more than this factor are brought to it."""
 _FORGET_S = 2.0
 """After so long without measurements the last alignment says nothing any more."""
 
@@ -161,12 +163,13 @@ class EstimateDepth(Learned):
         """Run the model; None if it cannot run."""
         p = self.parameters
         height, width = color.rgb.shape[:2]
-        factor = max(1, round(width / _WORKING_WIDTH_PX))
+        factor = width / _WORKING_WIDTH_PX
         rgb = color.rgb
         intrinsics = np.array([camera.fx, camera.fy, camera.cx, camera.cy], np.float32)
-        if factor > 1:
-            size = (max(1, width // factor), max(1, height // factor))
-            rgb = np.asarray(cv2.resize(rgb, size, interpolation=cv2.INTER_AREA), np.uint8)
+        if not 1 / _LIKE <= factor <= _LIKE:
+            size = (_WORKING_WIDTH_PX, max(1, round(height / factor)))
+            method = cv2.INTER_AREA if factor > 1 else cv2.INTER_LINEAR
+            rgb = np.asarray(cv2.resize(rgb, size, interpolation=method), np.uint8)
             # Pixel centres are at whole numbers, so it is edges that scale.
             scale = np.array([size[0] / width, size[1] / height] * 2)
             edge = np.array([0, 0, 0.5, 0.5])

@@ -30,6 +30,8 @@ from .project_points import registered
 _SHIPPED = 'depth_small'
 _STEP = 0.02
 """Neighbours that differ by more than this share are of different surfaces."""
+_MORE_DOUBT = 4.0
+"""A model leaves the filter a pixel that it doubts this many times more than the filter does."""
 _STRAY_PASSES = 3
 """A model's cells leave speckles in wide holes; each pass wears them down by two pixels."""
 
@@ -87,7 +89,9 @@ class InpaintDepthParameters(Parameters):
     rim_px: float = parameter(
         4.0,
         'Pixels of a hole this close to a measurement are filled classically beside a model too, '
-        'which sees cells of several pixels and is best where context decides.',
+        'which sees cells of several pixels and is best where context decides, and so are those '
+        'that it doubts far more than the filter does; standard deviations are the larger of the '
+        'two. 0 asks the model alone.',
         unit='px',
         range=(0, 1000),
     )
@@ -282,16 +286,18 @@ class InpaintDepth(Learned):
         kept_m = np.where(measured & ~doubted, depth_m, np.float32(np.nan))
         estimate_m, stddev_m = outputs['estimate_m'], outputs['stddev_m']
         if p.rim_px > 0 and filled.any():
-            rim = inpaint(
-                kept_m,
-                stddev_m=measured_stddev_m,
-                color=color,
-                max_hole_px=0,
-                max_distance_m=0,
-                rim_px=p.rim_px,
+            by_filter = inpaint(
+                kept_m, stddev_m=measured_stddev_m, color=color, max_hole_px=0, max_distance_m=0
             )
-            estimate_m = np.where(rim.filled, rim.depth_m, estimate_m)
-            stddev_m = np.where(rim.filled, rim.stddev_m, stddev_m)
+            away_px = cv2.distanceTransform(
+                np.isnan(kept_m).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5
+            )
+            with np.errstate(invalid='ignore'):
+                doubtful = stddev_m > _MORE_DOUBT * by_filter.stddev_m
+            better = by_filter.filled & (doubtful | (away_px <= p.rim_px))
+            estimate_m = np.where(better, by_filter.depth_m, estimate_m)
+            # Two opinions, each with its own blind spots: neither is trusted more than the other.
+            stddev_m = np.fmax(stddev_m, by_filter.stddev_m)
         filled_m = np.where(filled, estimate_m, np.where(measured, depth_m, np.float32(np.nan)))
         stddev_m = np.where(filled, stddev_m, measured_stddev_m).astype(np.float32)
         return Inpainting(filled_m, stddev_m, filled)

@@ -163,16 +163,6 @@ def test_nothing_is_invented_beyond_the_farthest_distance():
     assert result.filled[49, 59]
 
 
-def test_only_the_rim_of_a_hole_is_filled_if_that_is_wanted():
-    depth_m = with_hole(plane(), slice(20, 40), slice(30, 50))
-    result = inpaint(depth_m, **NO_LIMIT, rim_px=2)
-    expected = np.isnan(depth_m)
-    expected[22:38, 32:48] = False
-    np.testing.assert_array_equal(result.filled, expected)
-    np.testing.assert_allclose(result.depth_m[expected], plane()[expected], rtol=1e-4)
-    assert np.isnan(result.depth_m[22:38, 32:48]).all()
-
-
 @pytest.mark.parametrize('off', [0.0, np.inf])
 def test_limits_that_are_off(off):
     depth_m = np.full((50, 50), np.nan, np.float32)
@@ -269,7 +259,6 @@ def test_an_empty_image():
         ({'color': np.zeros((4, 4), np.uint8)}, 'registered'),
         ({'max_hole_px': -1.0}, '0 or greater'),
         ({'max_distance_m': np.nan}, '0 or greater'),
-        ({'rim_px': -1.0}, '0 or greater'),
     ],
 )
 def test_wrong_arguments(arguments, message):

@@ -190,16 +190,44 @@ def test_what_a_model_cannot_know_stays_empty():
     assert out['depth'].depth_m[23, 35] == 1.5
 
 
+class Sure(Knowing):
+    """A model with a standard deviation that is a share of its depth."""
+
+    def __init__(self, share):
+        super().__init__(0.0)
+        self.share = share
+
+    def __call__(self, depth_m, color):
+        outputs = super().__call__(depth_m, color)
+        return outputs | {'stddev_m': self.share * outputs['estimate_m']}
+
+
 def test_the_rim_of_a_hole_is_the_filters():
-    out = learned(Knowing(0.0), rim_px=2.0)(holed_wall(), CAMERA)
+    out = learned(Sure(0.01), rim_px=2.0)(holed_wall(), CAMERA)
     hole_m = out['depth'].depth_m[20:30, 30:40]
     # A wall of 2 m all around, and a model that says 1.5 m.
     assert hole_m[1:9, 1] == pytest.approx(2.0)
     assert (hole_m[4:6, 4:6] == 1.5).all()
-    by_filter = classical()(holed_wall(), CAMERA)
-    np.testing.assert_array_equal(
-        out['stddev'].stddev_m[20, 30:40], by_filter['stddev'].stddev_m[20, 30:40]
-    )
+
+
+@pytest.mark.parametrize('share', [0.1, 1e-6])
+def test_a_filled_pixel_is_as_doubtful_as_the_larger_of_two_opinions_says(share):
+    hole = np.s_[20:30, 30:40]
+    found_m = learned(Sure(share), rim_px=2.0)(holed_wall(), CAMERA)['stddev'].stddev_m[hole]
+    by_filter_m = classical()(holed_wall(), CAMERA)['stddev'].stddev_m[hole]
+    # The model says 1.5 m; the filter is sure of the wall to 2 cm.
+    np.testing.assert_array_equal(found_m, np.maximum(by_filter_m, np.float32(share * 1.5)))
+    assert 0 < by_filter_m.max() < 0.02
+
+
+def test_what_a_model_doubts_far_more_is_the_filters():
+    share = np.full((48, 64), 0.01, np.float32)
+    share[25] = 1.0
+    out = learned(Sure(share), rim_px=1.0)(holed_wall(), CAMERA)
+    # A wall of 2 m all around, and a model that says 1.5 m.
+    assert out['depth'].depth_m[25, 32:38] == pytest.approx(2.0)
+    assert (out['depth'].depth_m[24, 32:38] == 1.5).all()
+    assert (out['stddev'].stddev_m[25, 32:38] == 1.5).all()
 
 
 def test_strays_of_a_model_are_taken_back():
