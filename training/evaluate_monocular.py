@@ -1,6 +1,6 @@
 """Measure depth from colour alone, on rendered and on real pictures, against trivial guesses.
 
-    python -m training.evaluate_monocular data/rooms --data RECORDINGS --output monocular
+    python -m training.evaluate_monocular data/views --data RECORDINGS --output monocular
 
 Two guesses that never look at the picture show what it is worth: the mean depth of the training
 set, and its mean depth row by row (floors are near at the bottom). AbsRel is the mean of

@@ -2,7 +2,7 @@ r"""Train depth from colour alone on rendered scenes; see `training.examples` fo
 
     python -m training.examples data/views --frames 24000 --measurements 0 --room-share 0.6 \
         --height 240 --width 320 --compiled
-    python -m training.train_monocular data/views runs/monocular --steps 8000
+    python -m training.train_monocular data/views runs/monocular
 
 Ctrl-C saves a checkpoint; the same command goes on from it, with the very samples that would have
 followed. On several GPUs or machines: torchrun --nproc-per-node 8 -m training.train_monocular ...

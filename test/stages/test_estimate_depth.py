@@ -11,9 +11,10 @@ COLOR = ColorImage(HEADER, np.zeros((48, 64, 3), np.uint8))
 
 
 def rows_model(color, intrinsics):
-    """Say 1 m at the top and 3 m at the bottom, with a tenth of doubt."""
-    depth_m = np.linspace(1, 3, color.shape[0], dtype=np.float32)[:, None]
-    depth_m = np.repeat(depth_m, color.shape[1], 1)
+    """Say 1 m at the top to 3 m at the bottom, in 48 steps, with a tenth of doubt."""
+    height, width = color.shape[:2]
+    step = np.arange(height) * 48 // height
+    depth_m = np.repeat(np.linspace(1, 3, 48, dtype=np.float32)[step][:, None], width, 1)
     return {'estimate_m': depth_m, 'stddev_m': 0.1 * depth_m}
 
 
@@ -97,21 +98,31 @@ def test_the_last_scale_serves_for_a_while():
     assert after(9.0) == (pytest.approx(3.0), Provenance.ESTIMATED)
 
 
-def test_wide_pictures_are_reduced_and_intrinsics_with_them():
+@pytest.mark.parametrize(
+    ('size', 'given', 'intrinsics'),
+    [
+        ((720, 1280), (360, 640), [450, 450, 319.5, 179.5]),
+        ((240, 320), (480, 640), [1800, 1800, 639.5 * 2 + 0.5, 359.5 * 2 + 0.5]),
+        ((480, 848), (480, 848), [900, 900, 639.5, 359.5]),
+    ],
+)
+def test_pictures_are_brought_to_the_models_width_and_intrinsics_with_them(
+    size, given, intrinsics
+):
     seen = {}
 
     def model(color, intrinsics):
         seen.update(shape=color.shape, intrinsics=intrinsics)
         return rows_model(color, intrinsics)
 
-    color = ColorImage(HEADER, np.zeros((720, 1280, 3), np.uint8))
-    camera = PinholeCamera(HEADER, 1280, 720, 900.0, 900.0, 639.5, 359.5)
+    color = ColorImage(HEADER, np.zeros((*size, 3), np.uint8))
+    camera = PinholeCamera(HEADER, size[1], size[0], 900.0, 900.0, 639.5, 359.5)
     out = stage(model)(color, camera)
-    assert seen['shape'] == (360, 640, 3)
-    np.testing.assert_allclose(seen['intrinsics'], [450, 450, 319.5, 179.5])
-    assert out['depth'].depth_m.shape == (720, 1280)
+    assert seen['shape'] == (*given, 3)
+    np.testing.assert_allclose(seen['intrinsics'], intrinsics)
+    assert out['depth'].depth_m.shape == size
     # Nearest: no value that the model did not say.
-    assert len(np.unique(out['depth'].depth_m)) == 360
+    assert len(np.unique(out['depth'].depth_m)) == 48
 
 
 def test_without_a_model_measurements_pass():
