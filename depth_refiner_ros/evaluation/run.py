@@ -60,8 +60,8 @@ DEFAULT_CONTENDERS = (
     'joint_bilateral',
     *(['librealsense_farthest'] if find_spec('pyrealsense2') else []),
     'refined=refine_depth',
+    'classical=register_color,refine_depth,inpaint_depth;inpaint_depth.model=',
     'learned=register_color,refine_depth,inpaint_depth;inpaint_depth.model=depth_small',
-    'classical=register_color,refine_depth,inpaint_depth',
 )
 """What is compared unless told otherwise; the last is the one that the report is about."""
 

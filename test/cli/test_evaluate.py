@@ -134,7 +134,7 @@ def test_default_contenders_run_on_any_bag(bags, tmp_path):
     assert run(path, '--report', tmp_path / 'r') == 0
     (source,) = strict((tmp_path / 'r/metrics.json').read_text())['sources']
     assert 'Colour is left out' in source['note']
-    assert list(source['contenders'])[-1] == 'classical'
+    assert list(source['contenders'])[-1] == 'learned'
     assert source['contenders']['classical']['metrics']['hole.coverage'] > 0
 
 

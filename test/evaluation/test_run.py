@@ -359,7 +359,7 @@ def test_rerun_shows_what_was_scored(noisy_folder, counting):
 def test_defaults_leave_out_what_is_not_installed():
     names = [named(spec)[0] for spec in run_module.DEFAULT_CONTENDERS]
     assert names[0] == 'raw'
-    assert names[-2:] == ['learned', 'classical']
+    assert names[-2:] == ['classical', 'learned']
     assert len(set(names)) == len(names)
 
 

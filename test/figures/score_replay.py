@@ -76,6 +76,7 @@ def score(recording: Source, sensor: str, draws: int) -> None:
             write_bag(bag, frames, recording)
             arguments = ['replay', str(bag), '-o', str(out), '--refine-depth.sensor', sensor]
             arguments += ['--stages', 'register_color,refine_depth,inpaint_depth']
+            arguments += ['--inpaint-depth.model', '']
             arguments += ['--only', 'refine_depth.depth', 'inpaint_depth.depth']
             if depth_refiner(arguments) != 0:
                 raise SystemExit(f'replay of {recording.name} failed')

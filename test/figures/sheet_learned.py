@@ -51,7 +51,7 @@ def row(folder: Path, index: int) -> list[Panel]:
     source = open_source(folder)
     case = next(case for i, case in enumerate(cases(source)) if i == index)
     raw_m = case.values['depth'].depth_m
-    classical, _ = run(source, case.values)
+    classical, _ = run(source, case.values, **{'inpaint_depth.model': ''})
     learned, troubles = run(source, case.values, **{'inpaint_depth.model': 'depth_small'})
     if troubles:
         sys.exit(f'{folder.name}: {troubles}')
