@@ -21,7 +21,7 @@ from ..inference.engine_cache import cache_folder
 from ..inference.model import Model, model_path
 from ..inference.onnx_file import OnnxFile, read_onnx
 from ..stage import topic_inputs
-from ..stages.inpaint_depth import model_inputs
+from ..stages.inpaint_depth import InpaintDepthParameters, model_inputs
 from ..stages.project_points import registered
 from .info import output_console
 from .replay import topics_of
@@ -142,12 +142,13 @@ def _calibrated(
 def _frames(
     path: Path, configuration: Configuration, command: Compile
 ) -> Iterator[dict[str, npt.NDArray[Any]]]:
-    """Yield frames from all over a recording as the model is given them, in full size.
+    """Yield frames from all over a recording as the model is given them.
 
     Raises:
         BagError: If the recording cannot be read or has no depth.
     """
     pipeline = configuration.pipeline(configuration.parameters)
+    reduction = InpaintDepthParameters().model_reduction
     host = configuration.host
     with bags.open_bag(path) as reader:
         guess = command.camera is None
@@ -173,4 +174,4 @@ def _frames(
                 color = outputs['register_color.color']
             elif color is not None and not registered(color, depth):
                 color = None
-            yield model_inputs(depth.depth_m, None if color is None else color.rgb, 1)
+            yield model_inputs(depth.depth_m, None if color is None else color.rgb, reduction)

@@ -57,7 +57,7 @@ def test_frames_are_taken_from_all_over_a_recording(bags, tmp_path, monkeypatch)
     frames = list(compile_model._frames(bag, configuration, command))
     assert len(frames) == 3
     for number, found in zip((0, 2, 4), frames, strict=True):
-        want_m = bags.depth_m(number)
+        want_m = bags.depth_m(number)[::2, ::2]
         np.testing.assert_allclose(found['depth_m'], want_m, atol=6e-4)
         assert found['color'].shape == (*want_m.shape, 3)
         assert tuple(found['color'][0, 0]) == bags.RGB
