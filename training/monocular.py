@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-REDUCTION = 4
+REDUCTION = 5
 """Pictures are reduced by it before they go in: a room is told by its large shapes, and training
 on small pictures sees many more of them."""
 STRIDE_PX = 16
@@ -216,7 +216,7 @@ class Deployed(nn.Module):
         reduced = torch.stack([fx, fy, cx + 0.5, cy + 0.5]) / REDUCTION
         reduced = reduced - torch.tensor([0.0, 0.0, 0.5, 0.5], device=reduced.device)
         guess = self.network(picture, reduced[None])
-        depth_m = enlarged(enlarged(torch.exp(guess.log_depth)))[0, 0, :height, :width]
+        depth_m = enlarged(torch.exp(guess.log_depth), REDUCTION)[0, 0, :height, :width]
         spread = functional.interpolate(
             guess.log_spread, scale_factor=float(REDUCTION), mode='nearest'
         )
@@ -225,15 +225,15 @@ class Deployed(nn.Module):
         return depth_m, depth_m * share
 
 
-def enlarged(depth_m: Tensor, step: float = 0.02) -> Tensor:
-    """Return depth (B, 1, H, W) at twice the resolution, smooth on surfaces and sharp at edges.
+def enlarged(depth_m: Tensor, factor: int, step: float = 0.03) -> Tensor:
+    """Return depth (B, 1, H, W) in a larger size, smooth on surfaces and sharp at edges.
 
     Args:
         depth_m: Metres.
-        step: Neighbours that differ by more than this share are of different surfaces.
+        factor: By how much larger.
+        step: Values that differ from the nearest by more than this share mix two surfaces.
     """
-    nearest = functional.interpolate(depth_m, scale_factor=2.0, mode='nearest')
-    smooth = functional.interpolate(
-        depth_m, scale_factor=2.0, mode='bilinear', align_corners=False
-    )
+    size = {'scale_factor': float(factor)}
+    nearest = functional.interpolate(depth_m, **size, mode='nearest')
+    smooth = functional.interpolate(depth_m, **size, mode='bilinear', align_corners=False)
     return torch.where((smooth - nearest).abs() > step * nearest, nearest, smooth)

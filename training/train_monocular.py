@@ -47,9 +47,9 @@ class Settings(LearnerSettings):
     """At its greatest."""
     batch: int = 64
     """Samples of a step, on all devices together."""
-    height: int = 128
-    """Rows of a sample, a multiple of 16, px: a quarter of the pictures it will be given."""
-    width: int = 160
+    height: int = 96
+    """Rows of a sample, a multiple of 16, px: a fifth of the pictures it will be given."""
+    width: int = 128
     """Columns of a sample, a multiple of 16, px."""
     held_out: int = 200
     """Frames at the end of the shards that are not trained on but validated on."""

@@ -60,11 +60,11 @@ def test_padding_does_not_move_the_principal_point():
     network.network = torch.nn.Module()
     network.network.forward = remember
     network(picture(50, 71), intrinsics)
-    # Quarter pixels: centre 30 lies at 30.5 from the edge, which is 7.625, so 7.125.
-    assert seen[0].tolist() == [[15.0, 15.0, 7.125, 4.625]]
+    # A fifth of the pixels: centre 30 lies at 30.5 from the edge, which is 6.1, so 5.6.
+    np.testing.assert_allclose(seen[0], [[12.0, 12.0, 5.6, 3.6]], rtol=1e-6)
 
 
 def test_enlarged_is_smooth_on_surfaces_and_sharp_at_edges():
     depth_m = torch.tensor([[1.0, 1.01, 3.0, 3.0]]).repeat(2, 1)[None, None]
-    row = enlarged(depth_m)[0, 0, 1].tolist()
+    row = enlarged(depth_m, 2)[0, 0, 1].tolist()
     np.testing.assert_allclose(row, [1.0, 1.0025, 1.0075, 1.01, 3.0, 3.0, 3.0, 3.0], rtol=1e-5)
