@@ -219,7 +219,7 @@ class Bench:
 def _model(configuration: Configuration) -> str:
     """Return the model that is configured, or the one that would be tried first."""
     chosen = parameter_values(configuration.parameters).get('inpaint_depth.model')
-    return str(chosen or _MODEL)
+    return _MODEL if chosen in (None, '', 'auto') else str(chosen)
 
 
 def _reduction(configuration: Configuration) -> int:

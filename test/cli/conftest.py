@@ -268,3 +268,10 @@ def refuse(capsys):
         return err
 
     return run
+
+
+@pytest.fixture(autouse=True)
+def _classical_by_default(monkeypatch):
+    """Loading a model takes a second, and few commands are about one: those name it."""
+    stage = 'depth_refiner_ros.stages.inpaint_depth.is_any_installed'
+    monkeypatch.setattr(stage, lambda: False)

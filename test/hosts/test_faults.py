@@ -57,7 +57,7 @@ class Faulty:
         shape = depth_m.shape
         return {
             'estimate_m': np.full(shape, MODEL_SAYS_M, np.float32),
-            'stddev_m': np.full(shape, 0.1, np.float32),
+            'stddev_m': np.full(shape, 0.01, np.float32),
             'wrong': np.zeros(shape, np.float32),
         }
 
