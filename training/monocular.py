@@ -233,7 +233,9 @@ def enlarged(depth_m: Tensor, factor: int, step: float = 0.03) -> Tensor:
         factor: By how much larger.
         step: Values that differ from the nearest by more than this share mix two surfaces.
     """
-    size = {'scale_factor': float(factor)}
-    nearest = functional.interpolate(depth_m, **size, mode='nearest')
-    smooth = functional.interpolate(depth_m, **size, mode='bilinear', align_corners=False)
+    scale = float(factor)
+    nearest = functional.interpolate(depth_m, scale_factor=scale, mode='nearest')
+    smooth = functional.interpolate(
+        depth_m, scale_factor=scale, mode='bilinear', align_corners=False
+    )
     return torch.where((smooth - nearest).abs() > step * nearest, nearest, smooth)
