@@ -1,7 +1,6 @@
-r"""Train depth from colour alone on rendered scenes; see `training.examples` for making these.
+"""Train depth from colour alone on rendered scenes; see `training.examples` for making these.
 
-    python -m training.examples data/views --frames 24000 --measurements 0 --room-share 0.6 \
-        --height 240 --width 320 --compiled
+    make views
     python -m training.train_monocular data/views runs/monocular
 
 Ctrl-C saves a checkpoint; the same command goes on from it, with the very samples that would have

@@ -26,7 +26,7 @@ from ..hosts import bag as bags
 from ..inference import BACK_ENDS
 from ..inference.model import model_path
 from ..stage import parameter_values
-from ..stages.inpaint_depth import InpaintDepthParameters
+from ..stages.inpaint_depth import DEFAULT_MODEL, InpaintDepthParameters
 from .flags import ParameterFlags, given
 from .info import output_console
 from .replay import progress, topics_of
@@ -36,7 +36,6 @@ SCHEMA = 1
 
 _SIZE_PX = (640, 480)
 _CACHED_FRAMES = 16
-_MODEL = 'depth_small'
 
 
 @dataclass(frozen=True)
@@ -219,7 +218,7 @@ class Bench:
 def _model(configuration: Configuration) -> str:
     """Return the model that is configured, or the one that would be tried first."""
     chosen = parameter_values(configuration.parameters).get('inpaint_depth.model')
-    return _MODEL if chosen in (None, '', 'auto') else str(chosen)
+    return DEFAULT_MODEL if chosen in (None, '', 'auto') else str(chosen)
 
 
 def _reduction(configuration: Configuration) -> int:

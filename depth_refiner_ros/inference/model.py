@@ -60,5 +60,5 @@ def model_path(name: str | Path) -> Path:
         return path
     known = shipped_models()
     near = difflib.get_close_matches(str(name), known, n=1)
-    hint = f'did you mean {near[0]}?' if near else f'shipped: {", ".join(known) or "none"}'
+    hint = f'did you mean {near[0]}?' if near else f'shipped: {", ".join(known) or "none"}.'
     raise ModelError(f'no model {name}; {hint} Or give the path of an .onnx file.')

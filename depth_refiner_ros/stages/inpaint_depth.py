@@ -27,7 +27,8 @@ from ..inference import BACK_ENDS, ChosenModel, Inference, Learned, is_any_insta
 from ..stage import Input, Parameters, Topic, parameter
 from .project_points import registered
 
-_SHIPPED = 'depth_small'
+DEFAULT_MODEL = 'depth_small'
+"""What `model: auto` takes."""
 _STEP = 0.02
 """Neighbours that differ by more than this share are of different surfaces."""
 _MORE_DOUBT = 4.0
@@ -240,7 +241,7 @@ class InpaintDepth(Learned):
     ) -> Mapping[str, Float32Array] | None:
         """Run the model, if one is wanted and runs; None leaves the frame to the filter."""
         p = self.parameters
-        name = _SHIPPED if p.model == 'auto' else p.model
+        name = DEFAULT_MODEL if p.model == 'auto' else p.model
         if not self._given:
             if not name:
                 self._model.leave()

@@ -39,6 +39,9 @@ SENSORS: dict[str, Sensor] = {
     'phone': Sensor(640, 480, (460, 500), 0.05),
 }
 
+ROOM_SHARE = 0.3
+"""Of the views; of the others a robot's wrist has 5 in 14, people at a desk have the rest."""
+
 
 @dataclass
 class Cameras:
@@ -134,10 +137,6 @@ def look_at(eye_m: Vector, target_m: Vector, roll_rad: float = 0.0) -> list[list
     right = (rx * c + down[0] * s, ry * c + down[1] * s, down[2] * s)
     down = (down[0] * c - rx * s, down[1] * c - ry * s, down[2] * c)
     return [[right[i], down[i], (fx, fy, fz)[i], eye_m[i]] for i in range(3)]
-
-
-ROOM_SHARE = 0.3
-"""Of the views; of the others a robot's wrist has 5 in 14, people at a desk have the rest."""
 
 
 def sample_view(
