@@ -39,23 +39,23 @@ views: $(VENV)/installed-train
 		--seed 1 --height 240 --width 320 --shard-frames 100
 
 hands: rooms
-	$(BIN)/python -m training.hand_examples data/hands --rooms data/rooms --windows 48000 --frames 14000
+	$(BIN)/python -m training.hands.examples data/hands --rooms data/rooms --windows 48000 --frames 14000
 
 weights-depth: rooms
-	$(BIN)/python -m training.train_depth data/rooms runs/depth_small --steps 6000
-	$(BIN)/python -m training.export runs/depth_small/checkpoint.pt $(MODELS)/depth_small.onnx
+	$(BIN)/python -m training.depth.train data/rooms runs/depth_small --steps 6000
+	$(BIN)/python -m training.depth.export runs/depth_small/checkpoint.pt $(MODELS)/depth_small.onnx
 
 weights-hands: hands
-	$(BIN)/python -m training.train_hands data/hands runs/hand_joints --network joints --steps 5500
-	$(BIN)/python -m training.train_hands data/hands runs/hand_joints_more --network joints --steps 5500 \
+	$(BIN)/python -m training.hands.train data/hands runs/hand_joints --network joints --steps 5500
+	$(BIN)/python -m training.hands.train data/hands runs/hand_joints_more --network joints --steps 5500 \
 		--initial runs/hand_joints/checkpoint.pt
-	$(BIN)/python -m training.train_hands data/hands runs/hand_detector --network detector --steps 5000 --batch 32
-	$(BIN)/python -m training.export_hands runs/hand_joints_more/checkpoint.pt $(MODELS)/hand_joints.onnx --data data/hands
-	$(BIN)/python -m training.export_hands runs/hand_detector/checkpoint.pt $(MODELS)/hand_detector.onnx --data data/hands
+	$(BIN)/python -m training.hands.train data/hands runs/hand_detector --network detector --steps 5000 --batch 32
+	$(BIN)/python -m training.hands.export runs/hand_joints_more/checkpoint.pt $(MODELS)/hand_joints.onnx --data data/hands
+	$(BIN)/python -m training.hands.export runs/hand_detector/checkpoint.pt $(MODELS)/hand_detector.onnx --data data/hands
 
 weights-mono: views
-	$(BIN)/python -m training.train_monocular data/views runs/mono_base
-	$(BIN)/python -m training.export_monocular runs/mono_base/checkpoint.pt $(MODELS)/mono_base.onnx
+	$(BIN)/python -m training.mono.train data/views runs/mono_base
+	$(BIN)/python -m training.mono.export runs/mono_base/checkpoint.pt $(MODELS)/mono_base.onnx
 
 clean:
 	rm -rf $(VENV) build *.egg-info demo

@@ -2,7 +2,7 @@
 
     python -m training.examples data/rooms --frames 3000
 
-writes shards that `training.train_depth` reads. Frame number i of a seed is the same on every
+writes shards that `training.depth.train` reads. Frame number i of a seed is the same on every
 machine; several processes share the work with `--shard K --shards N`, and a run that was stopped
 goes on with the first shard that is missing.
 """

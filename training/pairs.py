@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from .augment import Augmentation, recolored
 from .datasets import DatasetError, open_dataset, require_shippable
 from .datasets.sample import Color, Depth
+from .depth.samples import Augmentation, recolored
 from .examples import Shards, complete_shards
 
 Part = Literal['train', 'validation', 'test']

@@ -1,8 +1,9 @@
 """Trained refiners, to be used: exported, loaded, and applied to depth of any training here.
 
-A refiner takes depth crops of hands in the units of `training.hand_crops.HandCrops`, (B, 1, H, W)
-float32 metres nearer than 2 m as negative numbers, 0 where nothing is, and returns the like; one
-of whole frames takes metres, 0 where nothing is. What it makes into a hole is exactly 0.
+A refiner takes depth crops of hands in the units of `training.synth2real.crops.HandCrops`,
+(B, 1, H, W) float32 metres nearer than 2 m as negative numbers, 0 where nothing is, and returns
+the like; one of whole frames takes metres, 0 where nothing is. What it makes into a hole is
+exactly 0.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from .cyclegan_networks import FRAME_CODE, HAND_CODE, DepthTranslator, Translator
-from .hand_crops import BACKGROUND_M, CROP_PX, SIDE_M
+from .networks.cyclegan import FRAME_CODE, HAND_CODE, DepthTranslator, Translator
+from .networks.simgan import DepthRefiner, GreyRefiner
 from .onnx_export import describe, to_onnx
-from .simgan_networks import DepthRefiner, GreyRefiner
+from .synth2real.crops import BACKGROUND_M, CROP_PX, SIDE_M
 
 Refiner = Callable[[Tensor], Tensor]
 Float32Array = npt.NDArray[np.float32]
@@ -42,7 +43,7 @@ class Deployed(nn.Module):
     """A refiner of SimGAN as it is used: what it drops is 0.
 
     Args:
-        network: Returns `training.simgan_networks.Refined`.
+        network: Returns `training.networks.simgan.Refined`.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -56,7 +57,7 @@ class Deployed(nn.Module):
 
 
 def simgan_refiner(settings: Mapping[str, Any]) -> DepthRefiner | GreyRefiner:
-    """Return the network of a run of `training.train_simgan`, untrained, from its settings."""
+    """Return the untrained network that a run of `training.synth2real.train_simgan` describes."""
     size = {name: settings[name] for name in ('kernel', 'blocks', 'maps', 'direct')}
     if settings['domain'] == 'gaze':
         return GreyRefiner(**size)
@@ -64,7 +65,7 @@ def simgan_refiner(settings: Mapping[str, Any]) -> DepthRefiner | GreyRefiner:
 
 
 def cyclegan_refiner(settings: Mapping[str, Any]) -> DepthTranslator:
-    """Return what makes synthetic depth real in `training.train_cyclegan`, untrained."""
+    """Return the untrained translator of `train_cyclegan` from synthetic to real depth."""
     return DepthTranslator(
         Translator(
             FRAME_CODE if settings['shards'] else HAND_CODE,
@@ -108,8 +109,8 @@ def load_refiner(path: Path, unit: str = HANDS) -> Refiner:
         )
     else:
         raise ValueError(
-            f'{path} has no refiner: give a checkpoint of training.train_simgan or '
-            'training.train_cyclegan, or an ONNX file.'
+            f'{path} has no refiner: give a checkpoint of training.synth2real.train_simgan or '
+            'training.synth2real.train_cyclegan, or an ONNX file.'
         )
     deployed = Deployed(network).eval()
 

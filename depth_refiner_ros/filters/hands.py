@@ -1,4 +1,4 @@
-"""Between depth images and the two networks that find hands; see `training.hand_networks`.
+"""Between depth images and the two networks that find hands; see `training.hands.network`.
 
 The networks see every camera alike: the detector an image with a focal length of 140 px, the
 joints network a cube of 29 cm around a hand. What they say is moved back here.

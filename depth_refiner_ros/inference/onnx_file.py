@@ -138,7 +138,7 @@ def _metadata(path: Path, texts: dict[str, str]) -> ModelMetadata:
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ModelError(
             f'{path} describes itself in a way this version does not understand ({error}); '
-            'export it with this version of training/export.py'
+            'export it with this version of training/depth/export.py'
         ) from None
 
 

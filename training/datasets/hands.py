@@ -29,16 +29,7 @@ from .hand_joints import (
     NYU_14_OF_36,
     Scheme,
 )
-from .sample import (
-    Dataset,
-    DatasetError,
-    Depth,
-    Licence,
-    Matrix,
-    Sample,
-    Terms,
-    camera_matrix,
-)
+from .sample import Dataset, DatasetError, Depth, Licence, Matrix, Sample, Terms, camera_matrix
 
 NYU_CAMERA = camera_matrix(588.03, 587.07, 320, 240)
 """What evaluations of this dataset use; its own conversion code has 588.037 and 587.075."""

@@ -27,7 +27,7 @@ class ActiveStereoParameters:
     Sources: [G] Grunnet-Jepsen, Sweetser, Woodfill, Best-Known-Methods for Tuning Intel RealSense
     D400 Depth Cameras; [I] librealsense issue 3904; [D] Intel RealSense D400 datasheet, invalid
     depth band; [K] Keselman et al., Intel RealSense Stereoscopic Depth Cameras, CVPR workshops
-    2017; [E] engineering estimate, checked with compare_sensors.
+    2017; [E] engineering estimate, checked with training.sensors.compare.
     """
 
     baseline_m: Span = (0.05, 0.055)

@@ -26,7 +26,7 @@ class StructuredLightParameters:
 
     Sources: [N] Nguyen, Izadi, Lovell, 3DIMPVT 2012; [K] Khoshelham, Elberink, Sensors 12(2),
     2012; [R] ROS kinect_calibration/technical (wiki); [X] measured on a static recording of an
-    Asus Xtion; [E] engineering estimate, checked with compare_sensors.
+    Asus Xtion; [E] engineering estimate, checked with training.sensors.compare.
     """
 
     focal_px: Span = (570.0, 590.0)

@@ -26,7 +26,7 @@ class TimeOfFlightParameters:
     Electronics 37(3), 2001; [F] Fankhauser et al., Kinect v2 for Mobile Robot Navigation, ICAR
     2015; [J] Jaremo Lawin, Forssen, Ovren, Efficient Multi-Frequency Phase Unwrapping using Kernel
     Density Estimation, ECCV 2016; [A] Azure Kinect DK hardware specification; [E] engineering
-    estimate, checked with compare_sensors.
+    estimate, checked with training.sensors.compare.
     """
 
     modulation_hz: Span = (80e6, 200e6)

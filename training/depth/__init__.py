@@ -1,0 +1,1 @@
+"""Depth refinement: fills holes and corrects measurements of a depth camera."""

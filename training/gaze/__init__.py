@@ -1,0 +1,1 @@
+"""Gaze of rendered and photographed eyes."""

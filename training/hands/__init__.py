@@ -1,0 +1,1 @@
+"""Detector and 3-D joints of hands in depth images."""

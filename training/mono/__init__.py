@@ -1,0 +1,1 @@
+"""Metric depth of a single colour image."""

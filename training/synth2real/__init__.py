@@ -1,0 +1,1 @@
+"""Rendered depth made to look measured: SimGAN, CycleGAN, and a GAN posed by joints."""
