@@ -1,4 +1,4 @@
-"""Reads recordings that are folders of images: the project's own layout and TUM RGB-D's.
+"""Reads recordings that are folders of images: the project's own layout, and those of `tum`.
 
 The project's layout:
 
@@ -9,16 +9,20 @@ The project's layout:
     color/NNN.jpg  optional; .png too
     reference/NNN.png  optional, true depth in the same unit
     poses/NNN.txt  optional, 4x4 camera to world, metres
+
+Frames come in the order of their numbers, padded with zeros or not.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from decimal import Decimal
 import json
+import math
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+import re
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -33,17 +37,11 @@ from .data import (
     RigidTransform,
     UInt8Array,
 )
-from .geometry import rotation_from_quaternion
+from .tum import EPOCH_NS, Intrinsics, is_listed, read_listing
 
 DEPTH_FRAME = 'camera_depth_optical_frame'
 COLOR_FRAME = 'camera_color_optical_frame'
 WORLD_FRAME = 'world'
-
-# Folders without stamps start at a fixed moment, so that importing twice gives the same bytes.
-_EPOCH_NS = 1_700_000_000_000_000_000
-
-
-_NO_COLOR = (1, 1, 0, 0)
 
 
 class FolderFrame(NamedTuple):
@@ -72,34 +70,45 @@ class Folder:
     Args:
         path: The folder.
         rate_hz: Frames a second, where the layout holds no stamps.
+        depth_unit_m: Metres of one count, in place of what the folder says.
+        intrinsics: fx fy cx cy of the depth image in pixels, likewise; a negative fy means that y
+            points up in the poses, as in ICL-NUIM, and turns them.
 
     Attributes:
         color_from_depth: Where the depth camera sits in the colour camera, if they differ.
         sensor: What camera.json says of the camera, or empty.
         note: What it says besides, or empty.
+        remarks: What was assumed, and what was left out: sentences for the user.
 
     Raises:
         ValueError: If the folder has neither layout, or its calibration is incomplete.
         FileNotFoundError: If there is no folder.
     """
 
-    def __init__(self, path: Path, *, rate_hz: float = 30.0) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        rate_hz: float = 30.0,
+        depth_unit_m: float | None = None,
+        intrinsics: Intrinsics | None = None,
+    ) -> None:
         if not path.is_dir():
             raise FileNotFoundError(f'there is no folder {path}')
         self.path = path
         self.color_from_depth: RigidTransform | None = None
         self.sensor = self.note = ''
+        self.remarks: list[str] = []
+        self._color_k: tuple[float, ...] = ()
         if (path / 'camera.json').exists():
-            self._open_own(rate_hz)
-        elif (path / 'depth.txt').exists():
-            self._open_tum()
+            self._open_own(rate_hz, depth_unit_m, intrinsics)
+        elif is_listed(path):
+            self._open_listed(rate_hz, depth_unit_m, intrinsics)
         else:
             raise ValueError(
                 f"{path} holds neither camera.json (this project's layout) "
-                'nor depth.txt (TUM RGB-D)'
+                'nor depth.txt or associations.txt (TUM RGB-D and its like)'
             )
-        if not self._entries:
-            raise ValueError(f'{path} has no depth images')
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -129,157 +138,208 @@ class Folder:
         if entry.reference is not None:
             reference = self._depth_image(header, entry.reference)
         if entry.pose is not None:
-            pose = RigidTransform(
+            pose = _transform(
                 Header(entry.stamp_ns, WORLD_FRAME),
-                DEPTH_FRAME,
-                np.ascontiguousarray(entry.pose[:3, :3]),
-                np.ascontiguousarray(entry.pose[:3, 3]),
+                _Y_UP @ entry.pose @ _Y_UP if self._y_up else entry.pose,
             )
         depth = self._depth_image(header, entry.depth)
         return FolderFrame(depth, self._camera(header), color, color_camera, reference, pose)
 
     # -- the project's layout
 
-    def _open_own(self, rate_hz: float) -> None:
+    def _open_own(
+        self, rate_hz: float, depth_unit_m: float | None, intrinsics: Intrinsics | None
+    ) -> None:
         path = self.path / 'camera.json'
         try:
-            self._info = json.loads(path.read_text(encoding='utf-8'))
-            if not isinstance(self._info, dict):
+            info = json.loads(path.read_text(encoding='utf-8-sig'))
+            if not isinstance(info, dict):
                 raise ValueError('expected names and values')
-            self._camera(Header(0, DEPTH_FRAME))
-            self._unit_m = float(self._info['depth_unit_m'])
-            if not 0 < self._unit_m < 1:
-                raise ValueError(
-                    f'depth_unit_m is the metres of one count, got {self._unit_m:g}; '
-                    'millimetres are 0.001'
-                )
-            if len(self._info.get('color_K', _NO_COLOR)) != 4:
-                raise ValueError('color_K must be four numbers: fx fy cx cy')
-            PinholeCamera(Header(0, COLOR_FRAME), 1, 1, *self._info.get('color_K', _NO_COLOR))
-            if len(self._info.get('color_from_depth_t_m', (0, 0, 0))) != 3:
-                raise ValueError('color_from_depth_t_m must be three numbers: x y z')
+            size = _whole(info, 'width'), _whole(info, 'height')
+            if intrinsics is None:
+                fx, fy, cx, cy = (_number(info, name) for name in ('fx', 'fy', 'cx', 'cy'))
+                intrinsics = fx, fy, cx, cy
+            if depth_unit_m is None:
+                depth_unit_m = _number(info, 'depth_unit_m')
+            self._calibrate(size, intrinsics, depth_unit_m)
+            self._color_k = _numbers(info, 'color_K', 'fx fy cx cy')
+            if self._color_k:
+                _pinhole(Header(0, COLOR_FRAME), (1, 1), self._color_k)
+            placed_m = _numbers(info, 'color_from_depth_t_m', 'x y z')
         except KeyError as error:
             raise ValueError(f'{path} has no {error.args[0]!r}') from None
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise ValueError(f'{path} is not JSON: {error}') from None
-        except (TypeError, ValueError) as error:
+        except ValueError as error:
             raise ValueError(f'{path}: {error}') from None
-        self.sensor = str(self._info.get('sensor', ''))
-        self.note = str(self._info.get('note', ''))
-        aligned = self._info.get('color_aligned_to_depth', False)
+        self.sensor = str(info.get('sensor', ''))
+        self.note = str(info.get('note', ''))
+        aligned = info.get('color_aligned_to_depth', False)
+        if not isinstance(aligned, bool):
+            raise ValueError(f'{path}: color_aligned_to_depth must be true or false')
         self._color_frame = DEPTH_FRAME if aligned else COLOR_FRAME
-        if not aligned and 'color_from_depth_t_m' in self._info:
+        if placed_m and not aligned:
             self.color_from_depth = RigidTransform(
-                Header(0, COLOR_FRAME),
-                DEPTH_FRAME,
-                np.eye(3),
-                np.array(self._info['color_from_depth_t_m'], np.float64),
+                Header(0, COLOR_FRAME), DEPTH_FRAME, np.eye(3), np.array(placed_m)
+            )
+        depths = _in_order(self.path / 'depth')
+        if not depths:
+            raise ValueError(f'{self.path} has no depth images: there is no depth/*.png')
+        poses = [_read_pose(self.path / 'poses' / f'{depth.stem}.txt') for depth in depths]
+        if bad := sum(pose is not None and not _is_pose(pose) for pose in poses):
+            self.remarks.append(
+                f'{bad} of {len(poses)} poses are no pose (not finite, or no rotation) and were '
+                'left out'
             )
         self._entries = [
             _Entry(
-                _EPOCH_NS + round(i * 1e9 / rate_hz),
+                EPOCH_NS + round(i * 1e9 / rate_hz),
                 depth,
                 _first(self.path / 'color', depth.stem, ('.jpg', '.png')),
                 _first(self.path / 'reference', depth.stem, ('.png',)),
-                _read_pose(self.path / 'poses' / f'{depth.stem}.txt'),
+                pose if pose is not None and _is_pose(pose) else None,
             )
-            for i, depth in enumerate(sorted((self.path / 'depth').glob('*.png')))
+            for i, (depth, pose) in enumerate(zip(depths, poses, strict=True))
         ]
 
+    def _calibrate(
+        self, size: tuple[int, int], intrinsics: Intrinsics, depth_unit_m: float
+    ) -> None:
+        """Take the calibration of the depth image over."""
+        if not 0 < depth_unit_m < 1:
+            raise ValueError(
+                f'depth_unit_m is the metres of one count, got {depth_unit_m:g}; '
+                'millimetres are 0.001'
+            )
+        fx, fy, cx, cy = intrinsics
+        self._unit_m = depth_unit_m
+        self._y_up = fy < 0
+        self._depth_camera = _pinhole(Header(0, DEPTH_FRAME), size, (fx, abs(fy), cx, cy))
+
     def _camera(self, header: Header) -> PinholeCamera:
-        i = self._info
-        return PinholeCamera(header, i['width'], i['height'], i['fx'], i['fy'], i['cx'], i['cy'])
+        return replace(self._depth_camera, header=header)
 
     def _color_camera(self, header: Header, color: ColorImage) -> PinholeCamera | None:
         height, width = color.rgb.shape[:2]
-        if 'color_K' in self._info:
-            return PinholeCamera(header, width, height, *self._info['color_K'])
+        if self._color_k:
+            return _pinhole(header, (width, height), self._color_k)
         if self._color_frame == DEPTH_FRAME:
             return self._camera(header).scaled(width, height)
         return None
 
     def _depth_image(self, header: Header, path: Path) -> DepthImage:
         raw = _read_png16(path)
-        if raw.shape != (self._info['height'], self._info['width']):
+        camera = self._depth_camera
+        if raw.shape != (camera.height, camera.width):
             raise ValueError(
                 f'{path} is {raw.shape[1]}x{raw.shape[0]}, but its camera '
-                f'{self._info["width"]}x{self._info["height"]}'
+                f'{camera.width}x{camera.height}'
             )
         # Whole millimetres stay 16UC1; finer units would be rounded by it.
         encoding: DepthEncoding = '16UC1' if self._unit_m == 0.001 else '32FC1'
         return DepthImage(header, metres(raw, self._unit_m), encoding)
 
-    # -- TUM RGB-D: https://cvg.cit.tum.de/data/datasets/rgbd-dataset/file_formats
+    # -- TUM RGB-D and its like
 
-    def _open_tum(self) -> None:
-        self._unit_m = 1 / 5000
-        self._color_frame = DEPTH_FRAME  # TUM's depth is registered to its colour
-        self._info = {'width': 640, 'height': 480, 'fx': 525.0, 'fy': 525.0}
-        self._info |= {'cx': 319.5, 'cy': 239.5}  # TUM's recommendation for all its sequences
-        color = _read_list(self.path / 'rgb.txt', 1)
-        poses = _read_list(self.path / 'groundtruth.txt', 7)
-        color_ns, poses_ns = list(color), list(poses)
-        self._entries = []
-        for stamp_ns, (name, *_) in _read_list(self.path / 'depth.txt', 1).items():
-            color_row = _nearest(color, color_ns, stamp_ns)
-            pose_row = _nearest(poses, poses_ns, stamp_ns)
-            self._entries.append(
-                _Entry(
-                    stamp_ns,
-                    self.path / name,
-                    self.path / color_row[0] if color_row else None,
-                    None,
-                    _pose_from_tum(pose_row) if pose_row else None,
+    def _open_listed(
+        self, rate_hz: float, depth_unit_m: float | None, intrinsics: Intrinsics | None
+    ) -> None:
+        listing = read_listing(self.path, rate_hz=rate_hz)
+        if not listing.rows:
+            raise ValueError(f'{self.path} has no depth images: its list is empty')
+        self._entries = [
+            _Entry(row.stamp_ns, row.depth, row.color, None, row.world_from_camera)
+            for row in listing.rows
+        ]
+        height, width = _read_png16(self._entries[0].depth).shape
+        self.remarks += listing.notes
+        if intrinsics is None:
+            intrinsics = listing.intrinsics
+            fx, fy, cx, cy = intrinsics
+            assumed = listing.intrinsics_note.startswith('assumed')
+            if assumed and (width, height) != (640, 480):
+                raise ValueError(
+                    f'{self._entries[0].depth} is {width}x{height}, and nothing says what its '
+                    'camera is (only 640x480 is taken for that of TUM RGB-D): '
+                    'give --camera fx,fy,cx,cy, or put them into calibration.txt'
                 )
+            self.remarks.append(
+                f'camera fx {fx:g} fy {fy:g} cx {cx:g} cy {cy:g} px: {listing.intrinsics_note}'
+                + ('; --camera fx,fy,cx,cy says otherwise' if assumed else '')
             )
+        if depth_unit_m is None:
+            depth_unit_m = listing.depth_unit_m
+            self.remarks.append(
+                f'depth {depth_unit_m:g} m a count ({1 / depth_unit_m:g} counts a metre): '
+                f'{listing.unit_note}; --depth-unit-m says otherwise'
+            )
+        self._calibrate((width, height), intrinsics, depth_unit_m)
+        self._color_frame = DEPTH_FRAME  # TUM's depth is registered to its colour
+        if listing.color_intrinsics is not None:
+            self._color_k, self._color_frame = listing.color_intrinsics, COLOR_FRAME
+            if listing.color_from_depth is not None:
+                self.color_from_depth = _transform(
+                    Header(0, COLOR_FRAME), listing.color_from_depth
+                )
 
 
-# TUM's own association tool pairs what lies within 20 ms.
-_TUM_SLOP_NS = 20_000_000
-
-_Row = TypeVar('_Row')
-
-
-def _read_list(path: Path, columns: int) -> dict[int, list[str]]:
-    """Return the columns after the stamp, by stamp, in the order of the stamps."""
-    if not path.exists():
-        return {}
-    rows: dict[int, list[str]] = {}
-    text = path.read_text(encoding='utf-8', errors='replace')
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip() or line.startswith('#'):
-            continue
-        stamp, *rest = line.split()
-        try:
-            if len(rest) < columns:
-                raise ValueError
-            seconds, _, fraction = stamp.partition('.')
-            rows[int(seconds) * 1_000_000_000 + int(f'{fraction:0<9}'[:9])] = rest
-            if columns > 1:
-                [float(value) for value in rest[:columns]]
-        except ValueError:
-            kind = 'file name' if columns == 1 else 'tx ty tz qx qy qz qw'
-            raise ValueError(
-                f'{path}, line {number}: expected a timestamp and {kind}, got {line.strip()!r}'
-            ) from None
-    return dict(sorted(rows.items()))
+def _pinhole(header: Header, size: tuple[int, int], k: tuple[float, ...]) -> PinholeCamera:
+    fx, fy, cx, cy = k
+    return PinholeCamera(header, *size, fx, fy, cx, cy)
 
 
-def _nearest(rows: dict[int, _Row], stamps_ns: list[int], stamp_ns: int) -> _Row | None:
-    after = bisect_left(stamps_ns, stamp_ns)
-    candidates = stamps_ns[max(0, after - 1) : after + 1]
-    near = min(candidates, key=lambda key: abs(key - stamp_ns), default=None)
-    if near is None or abs(near - stamp_ns) > _TUM_SLOP_NS:
-        return None
-    return rows[near]
+def _transform(header: Header, matrix: Any) -> RigidTransform:
+    return RigidTransform(
+        header,
+        DEPTH_FRAME,
+        np.ascontiguousarray(matrix[:3, :3]),
+        np.ascontiguousarray(matrix[:3, 3]),
+    )
 
 
-def _pose_from_tum(row: list[str]) -> Any:
-    x, y, z, qx, qy, qz, qw = (float(value) for value in row[:7])
-    pose = np.eye(4)
-    pose[:3, 3] = x, y, z
-    pose[:3, :3] = rotation_from_quaternion(qx, qy, qz, qw)
-    return pose
+# Mirrors a camera, and the world with it, whose y axis points up.
+_Y_UP = np.diag([1.0, -1.0, 1.0, 1.0])
+
+
+def _number(info: dict[str, Any], name: str) -> float:
+    value = info[name]
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f'{name} must be a number, got {value!r}')
+    return float(value)
+
+
+def _whole(info: dict[str, Any], name: str) -> int:
+    value = _number(info, name)
+    if value != int(value):
+        raise ValueError(f'{name} must be a whole number, got {value!r}')
+    return int(value)
+
+
+def _numbers(info: dict[str, Any], name: str, words: str) -> tuple[float, ...]:
+    """Return a list of numbers that may be missing: then none."""
+    values = info.get(name)
+    if values is None:
+        return ()
+    if not isinstance(values, list) or len(values) != len(words.split()):
+        raise ValueError(f'{name} must be {len(words.split())} numbers: {words}')
+    named = {f'{name}[{i}]': value for i, value in enumerate(values)}
+    return tuple(_number(named, key) for key in named)
+
+
+def _in_order(folder: Path) -> list[Path]:
+    """Return the PNG files of a folder in the order of the numbers in their names."""
+    if not folder.is_dir():
+        return []
+    paths = [p for p in folder.iterdir() if p.suffix.lower() == '.png' and p.name[0] != '.']
+    numbers = all(re.fullmatch(r'\d+(\.\d+)?', path.stem, re.ASCII) for path in paths)
+
+    def key(path: Path) -> Any:
+        if numbers:  # also those with a point: 1.5 comes after 1.25
+            return Decimal(path.stem), path.name
+        parts = re.split(r'(\d+)', path.stem, flags=re.ASCII)
+        return [int(part) if i % 2 else part for i, part in enumerate(parts)], path.name
+
+    return sorted(paths, key=key)
 
 
 def _first(folder: Path, stem: str, suffixes: tuple[str, ...]) -> Path | None:
@@ -322,9 +382,15 @@ def _read_pose(path: Path) -> Any:
     if not path.exists():
         return None
     try:
-        pose = np.array(path.read_text(encoding='utf-8').split(), np.float64).reshape(4, 4)
+        return np.array(path.read_text(encoding='utf-8').split(), np.float64).reshape(4, 4)
     except ValueError:
-        pose = np.full((4, 4), np.nan)
-    if not np.isfinite(pose).all():
-        raise ValueError(f'{path} is not a 4x4 matrix of numbers')
-    return pose
+        raise ValueError(f'{path} is not a 4x4 matrix of numbers') from None
+
+
+def _is_pose(pose: Any) -> bool:
+    if not np.isfinite(pose).all():  # what trackers write where they are lost
+        return False
+    rotation = pose[:3, :3]
+    return bool(
+        np.allclose(rotation @ rotation.T, np.eye(3), atol=0.02) and np.linalg.det(rotation) > 0
+    )

@@ -133,6 +133,9 @@ def test_units_keep_their_resolution_and_scale(folder, unit_m, encoding, metres)
         ({'depth_unit_m': 1000}, 'millimetres are 0.001'),
         ({'depth_unit_m': 'mm'}, "'mm'"),
         ({'fx': 0}, 'focal length must be positive'),
+        ({'fx': '40'}, "fx must be a number, got '40'"),
+        ({'width': 8.5}, 'width must be a whole number, got 8.5'),
+        ({'color_from_depth_t_m': ['a', 0, 0]}, 'color_from_depth_t_m[0] must be a number'),
         ({'width': 'wide'}, 'camera.json'),
         ({'color_K': [1, 2, 3]}, 'fx fy cx cy'),
         ({'color_K': 7}, 'camera.json'),
@@ -197,12 +200,58 @@ def test_unreadable_images_are_named_once(folder, capfd, kind, octets):
     assert capfd.readouterr().err == ''
 
 
-@pytest.mark.parametrize('content', ['', '1 2 3', 'a b', '1 ' * 15 + 'nan', '1 ' * 17])
+@pytest.mark.parametrize('content', ['', '1 2 3', 'a b', '1 ' * 15 + 'x', '1 ' * 17])
 def test_poses_that_are_none(folder, content):
     path = folder(1, poses=True)
     (path / 'poses/000.txt').write_text(content)
     with pytest.raises(ValueError, match='4x4'):
         Folder(path)
+
+
+@pytest.mark.parametrize(
+    'bad',
+    [
+        np.full((4, 4), np.nan),
+        np.full((4, 4), -np.inf),  # as ScanNet writes a lost pose
+        np.zeros((4, 4)),
+        np.diag([2.0, 1, 1, 1]),
+        np.diag([-1.0, 1, 1, 1]),
+    ],
+)
+def test_poses_that_are_lost_are_left_out_and_counted(folder, bad):
+    path = folder(3, poses=True)
+    np.savetxt(path / 'poses/001.txt', bad)
+    recording = Folder(path)
+    assert [f.world_from_camera is None for f in recording] == [False, True, False]
+    (remark,) = recording.remarks
+    assert remark.startswith('1 of 3 poses are no pose')
+
+
+@pytest.mark.parametrize(
+    ('names', 'order'),
+    [
+        (['0', '1', '10', '11', '2'], ['0', '1', '2', '10', '11']),
+        (['f-9', 'f-10', 'f-08'], ['f-08', 'f-9', 'f-10']),
+        # stamps: decimals, not versions
+        (['1.5', '1.25', '0.75'], ['0.75', '1.25', '1.5']),
+        (['a2b10', 'a2b9', 'a10b1', 'b'], ['a2b9', 'a2b10', 'a10b1', 'b']),
+    ],
+)
+def test_frames_come_in_the_order_of_their_numbers(folder, names, order):
+    path = folder(0)
+    for name in names:
+        png(path / f'depth/{name}.png', np.ones((HEIGHT, WIDTH), np.uint16))
+    (path / 'depth/._0.png').write_bytes(b'left by a Mac')
+    assert Folder(path).names == order
+
+
+def test_calibration_from_outside_replaces_that_of_the_folder(folder):
+    path = folder(1, depth_unit_m=None, fx=None, color=(HEIGHT, WIDTH, 3))
+    (frame,) = Folder(path, depth_unit_m=0.0001, intrinsics=(20, 21, 3, 2))
+    camera = frame.camera
+    assert (camera.fx, camera.fy, camera.cx, camera.cy) == (20, 21, 3, 2)
+    assert frame.color_camera.fx == 20
+    assert frame.depth.depth_m[1, 1] == np.float32(0.1)
 
 
 # ------------------------------------------------------------------------------ TUM RGB-D

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+import math
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -13,6 +14,7 @@ import tyro
 from ..config import resolve
 from ..folders import Folder
 from ..hosts.bag import BagWriter
+from ..tum import Intrinsics
 from .replay import progress
 
 
@@ -21,7 +23,8 @@ class ImportFolder:
     """Turn a folder of images into a recording that replay, RViz and Foxglove open.
 
     Reads the project's layout (camera.json, depth/, and where there are color/, reference/ and
-    poses/) and that of TUM RGB-D (depth.txt, rgb.txt, groundtruth.txt).
+    poses/), that of TUM RGB-D (depth.txt, rgb.txt, groundtruth.txt) and those of ETH3D, ICL-NUIM
+    and OpenLORIS-Scene. Prints what it had to assume and what it left out.
     """
 
     folder: tyro.conf.Positional[Path]
@@ -32,15 +35,26 @@ class ImportFolder:
     """Namespace of the written topics."""
     rate_hz: float = 30.0
     """Frames a second, where the layout holds no stamps."""
+    depth_unit_m: float | None = None
+    """Metres of one count of the depth images, in place of what the folder says or is assumed:
+    0.001 for millimetres, 0.0002 for TUM RGB-D."""
+    camera: str | None = None
+    """fx,fy,cx,cy of the depth images in pixels, likewise; fy is negative where the poses have y
+    up, as in ICL-NUIM."""
     storage: Literal['mcap', 'sqlite3'] = 'mcap'
     """Format of a rosbag2 folder."""
 
     def run(self) -> int:
         """Import; return 0."""
-        if not self.rate_hz > 0:
+        if not 0 < self.rate_hz < math.inf:
             raise ValueError(f'--rate-hz must be greater than 0, got {self.rate_hz:g}')
         console = Console(stderr=True, emoji=False, highlight=False)
-        folder = Folder(self.folder, rate_hz=self.rate_hz)
+        folder = Folder(
+            self.folder,
+            rate_hz=self.rate_hz,
+            depth_unit_m=self.depth_unit_m,
+            intrinsics=_intrinsics(self.camera),
+        )
 
         def topic(name: str) -> str:
             return resolve(name, self.namespace)
@@ -64,4 +78,18 @@ class ImportFolder:
                     writer.write(topic('reference/image_rect'), log_ns, frame.reference)
         paths = f'{self.folder} -> {self.output}'
         console.print(f'{len(folder)} frames: {escape(paths)}', soft_wrap=True)
+        for remark in folder.remarks:
+            console.print(escape(remark), soft_wrap=True)
         return 0
+
+
+def _intrinsics(camera: str | None) -> Intrinsics | None:
+    if camera is None:
+        return None
+    try:
+        fx, fy, cx, cy = (float(word) for word in camera.replace(',', ' ').split())
+    except ValueError:
+        raise ValueError(
+            f'--camera takes fx,fy,cx,cy in pixels, for example 525,525,319.5,239.5; got {camera}'
+        ) from None
+    return fx, fy, cx, cy

@@ -99,16 +99,36 @@ def test_twice_gives_the_same_bytes(folder, tmp_path):
     assert octets[0] == octets[1]
 
 
-def test_tum(bags, tmp_path):
+@pytest.fixture
+def tum(tmp_path):
     source = tmp_path / 'tum'
     (source / 'depth').mkdir(parents=True)
     cv2.imwrite(str(source / 'depth/1.png'), np.full((480, 640), 10000, np.uint16))
     (source / 'depth.txt').write_text('1305031102.160407 depth/1.png\n')
-    assert main(['import', str(source), '-o', str(tmp_path / 'x.mcap')]) == 0
+    return source
+
+
+def test_tum(bags, tum, tmp_path, capsys):
+    assert main(['import', str(tum), '-o', str(tmp_path / 'x.mcap')]) == 0
+    assert 'cx 319.5 cy 239.5 px: assumed' in capsys.readouterr().err
     info, depth = bags.read(tmp_path / 'x.mcap')
     assert depth.log_ns == 1_305_031_102_160_407_000
     assert (depth.msg.data.view(np.float32) == 2).all()
     assert info.msg.k.tolist() == [525.0, 0, 319.5, 0, 525.0, 239.5, 0, 0, 1]
+
+
+def test_what_the_folder_does_not_say(bags, tum, tmp_path, capsys, refuse):
+    out = tmp_path / 'x.mcap'
+    for camera in ('1,2,3', 'a,b,c,d', ''):
+        assert '--camera takes fx,fy,cx,cy' in refuse('import', tum, '-o', out, '--camera', camera)
+    assert 'millimetres are 0.001' in refuse('import', tum, '-o', out, '--depth-unit-m', '1')
+    flags = ['--camera', '481.2,-480,319.5,239.5', '--depth-unit-m', '0.001']
+    assert main(['import', str(tum), '-o', str(out), *flags]) == 0
+    assert 'assumed' not in capsys.readouterr().err
+    info, depth = bags.read(out)
+    assert depth.msg.encoding == '16UC1'
+    assert (depth.msg.data.view(np.uint16) == 10000).all()
+    assert info.msg.k.tolist() == [481.2, 0, 319.5, 0, 480, 239.5, 0, 0, 1]
 
 
 @pytest.mark.parametrize(
