@@ -12,6 +12,7 @@ from enum import IntEnum
 import math
 from typing import Any, Literal
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -40,6 +41,49 @@ class Provenance(IntEnum):
     """Invented from colour, and brought in scale and shift to what was measured."""
     RELATIVE = 6
     """Invented from colour, and right but for scale and shift: no metres."""
+
+
+TRUST = (
+    Provenance.MEASURED,
+    Provenance.REFINED,
+    Provenance.INPAINTED,
+    Provenance.ALIGNED,
+    Provenance.ESTIMATED,
+    Provenance.RELATIVE,
+)
+"""Where depth can come from, the most trusted first; the codes themselves are in no such order."""
+_codes = np.arange(256, dtype=np.uint8)
+_ranks = np.full(256, len(TRUST), np.uint8)
+_ranks[list(TRUST)] = np.arange(len(TRUST))
+
+
+def _by_code(table: npt.NDArray[Any], provenance: UInt8Array) -> UInt8Array:
+    """Look every pixel up in a table of 256; ten times as fast as indexing."""
+    found = cv2.LUT(provenance, table.astype(np.uint8)) if provenance.size else provenance
+    return np.asarray(found, np.uint8).reshape(provenance.shape)
+
+
+def trusted(provenance: UInt8Array, least: Provenance = Provenance.REFINED) -> BoolArray:
+    """Tell which pixels are trusted at least as much as an origin.
+
+    By default these are the pixels whose depth the sensor saw: measured or refined.
+
+    Args:
+        provenance: Any shape, values of `Provenance`; a code that is none is not trusted.
+        least: The least trusted origin that still counts, one of `TRUST`.
+    """
+    return _by_code(_ranks <= _ranks[least], provenance).view(np.bool_)
+
+
+def at_most(provenance: UInt8Array, most: Provenance) -> UInt8Array:
+    """Return provenance in which no pixel is trusted more than an origin, one of `TRUST`."""
+    return _by_code(np.where(_ranks < _ranks[most], np.uint8(most), _codes), provenance)
+
+
+def least_trusted(provenance: UInt8Array) -> Provenance:
+    """Return the origin of the least trusted pixels, or INVALID if no pixel has depth."""
+    worst = int(_by_code((_ranks + 1) % (len(TRUST) + 1), provenance).max(initial=0))
+    return TRUST[worst - 1] if worst else Provenance.INVALID
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +177,68 @@ class ProvenanceImage:
 
     def __post_init__(self) -> None:
         _freeze(self, 'provenance', np.uint8, None, None)
+
+
+def check_companions_fit(
+    depth: DepthImage, stddev: StddevImage | None, provenance: ProvenanceImage | None
+) -> None:
+    """Check that standard deviation and provenance, where there are any, describe a depth image.
+
+    Raises:
+        ValueError: If one has another size or frame than the depth.
+    """
+    height, width = depth.depth_m.shape
+    companions: list[tuple[str, Header, npt.NDArray[Any]]] = []
+    if stddev is not None:
+        companions.append(('stddev', stddev.header, stddev.stddev_m))
+    if provenance is not None:
+        companions.append(('provenance', provenance.header, provenance.provenance))
+    for name, header, image in companions:
+        if image.shape != (height, width) or header.frame_id != depth.header.frame_id:
+            raise ValueError(
+                f'{name} is {image.shape[1]}x{image.shape[0]} in frame {header.frame_id!r}, but '
+                f'its depth {width}x{height} in frame {depth.header.frame_id!r}; '
+                f'pair each depth with the {name} that is published beside it'
+            )
+
+
+def origins(depth: DepthImage, provenance: ProvenanceImage | None) -> UInt8Array:
+    """Return where the pixels of a depth image come from, INVALID exactly where it has none.
+
+    Depth without provenance counts as measured, as it comes from a sensor. A pixel with depth of
+    which its provenance says nothing counts as little as can be.
+
+    Returns:
+        Shape (H, W), values of `Provenance`; an array of the caller's own.
+    """
+    if provenance is None:
+        marks = np.full(depth.depth_m.shape, Provenance.MEASURED, np.uint8)
+    else:
+        known = np.where(_ranks < len(TRUST), _codes, np.uint8(TRUST[-1]))
+        marks = _by_code(known, provenance.provenance)
+    marks *= (depth.depth_m == depth.depth_m).view(np.uint8)  # not NaN: INVALID is 0
+    return marks
+
+
+def deviations_m(
+    depth: DepthImage, stddev: StddevImage | None, otherwise_m: Float32Array
+) -> Float32Array:
+    """Return the standard deviation of a depth image, NaN exactly where it has no depth.
+
+    Args:
+        depth: Depth.
+        stddev: Its standard deviation, if it is known.
+        otherwise_m: Shape (H, W), metres, for pixels where it is not.
+
+    Returns:
+        Shape (H, W), float32, metres; an array of the caller's own.
+    """
+    stated_m: Float32Array = otherwise_m.copy()
+    if stddev is not None:
+        known = (stddev.stddev_m > 0) & (stddev.stddev_m < np.inf)
+        np.copyto(stated_m, stddev.stddev_m, where=known)
+    stated_m[np.isnan(depth.depth_m)] = np.nan
+    return stated_m
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import lru_cache
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -68,6 +69,31 @@ def register_depth(
     target: PinholeCamera,
     target_from_source: RigidTransform,
 ) -> Float32Array:
+    """Move a depth image into another camera; see `seen_from`, whose depth this is."""
+    return seen_from(depth_m, camera, target, target_from_source).depth_m
+
+
+class Seen(NamedTuple):
+    """A depth image as another camera sees it.
+
+    Attributes:
+        depth_m: Shape (target.height, target.width), float32 metres along the target's optical
+            axis, NaN where no pixel lands.
+        source: The same shape, int32, flat index of the pixel that is seen; -1 where none is.
+        stretch: The same shape, float32, by how much depth changes with that of the source.
+    """
+
+    depth_m: Float32Array
+    source: npt.NDArray[np.int32]
+    stretch: Float32Array
+
+
+def seen_from(
+    depth_m: Float32Array,
+    camera: PinholeCamera,
+    target: PinholeCamera,
+    target_from_source: RigidTransform,
+) -> Seen:
     """Move a depth image into another camera, nearer surfaces hiding farther ones.
 
     Every pixel is splatted over the target pixels its footprint covers, so that a target of
@@ -80,19 +106,16 @@ def register_depth(
         target: Intrinsics of the camera to move into.
         target_from_source: The source camera's optical frame, placed in the target's.
 
-    Returns:
-        Shape (target.height, target.width), float32 metres along the target's optical axis, NaN
-        where no pixel lands.
-
     Raises:
         ValueError: If `camera` has another size than `depth_m`.
     """
     points_m = points_from_depth(depth_m, camera).reshape(-1, 3)
-    points_m = points_m[np.isfinite(points_m[:, 2])]
+    pixel = np.flatnonzero(np.isfinite(points_m[:, 2]))
+    points_m = points_m[pixel]
     rotation = target_from_source.rotation.astype(np.float32)
     moved_m = points_m @ rotation.T + target_from_source.translation_m.astype(np.float32)
     in_front = moved_m[:, 2] > 1e-3
-    source_z_m, moved_m = points_m[in_front, 2], moved_m[in_front]
+    source_z_m, moved_m, pixel = points_m[in_front, 2], moved_m[in_front], pixel[in_front]
     z_m = moved_m[:, 2]
     u = moved_m[:, 0] / z_m * np.float32(target.fx) + np.float32(target.cx)
     v = moved_m[:, 1] / z_m * np.float32(target.fy) + np.float32(target.cy)
@@ -112,18 +135,26 @@ def register_depth(
     order = np.flatnonzero(inside)
     order = order[np.argsort(-z_m[order], kind='stable')]
     left, right, top, bottom = edges[:, order].astype(np.int32)
-    z_m = z_m[order]
-    nearest = np.full((target.height, target.width), np.inf, np.float32)
+    # Numbered from the nearest, so that the least number is what is seen.
+    count = len(order)
+    number = np.arange(count - 1, -1, -1, dtype=np.int32)
+    first = np.full((target.height, target.width), count, np.int32)
     for dy in range(int((bottom - top).max(initial=-1)) + 1):
         for dx in range(int((right - left).max(initial=-1)) + 1):
             column, row = left + dx, top + dy
             fits = (column >= 0) & (column <= right) & (column < target.width)
             fits &= (row >= 0) & (row <= bottom) & (row < target.height)
-            layer = np.full_like(nearest, np.inf)
-            layer[row[fits], column[fits]] = z_m[fits]
-            np.minimum(nearest, layer, out=nearest)
-    nearest[np.isinf(nearest)] = np.nan
-    return nearest
+            layer = np.full_like(first, count)
+            layer[row[fits], column[fits]] = number[fits]
+            np.minimum(first, layer, out=first)
+    nearest = order[::-1]
+    stretch = np.abs(z_m - np.float32(target_from_source.translation_m[2])) / source_z_m
+    nothing = np.float32(np.nan)
+    return Seen(
+        np.append(z_m[nearest], nothing)[first],
+        np.append(pixel[nearest], -1).astype(np.int32)[first],
+        np.append(stretch[nearest], nothing)[first],
+    )
 
 
 def register_color(

@@ -15,7 +15,15 @@ import math
 import time
 from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar, get_type_hints
 
-from .data import RigidTransform
+from .data import (
+    DepthImage,
+    Provenance,
+    ProvenanceImage,
+    RigidTransform,
+    at_most,
+    check_companions_fit,
+    origins,
+)
 from .geometry import TransformTree
 
 ParameterValue = bool | int | float | str
@@ -222,6 +230,10 @@ class Stage(Protocol):
         """Return one value per output, or fewer where there is nothing to say."""
 
 
+_COMPANIONS = ('stddev', 'provenance')
+"""Ports whose values describe the image on port depth."""
+
+
 class Pipeline:
     """Stages run one after the other in one process: itself a stage.
 
@@ -229,9 +241,15 @@ class Pipeline:
     take in, handed over without a copy. Every stage's outputs stay outputs of the pipeline, named
     `<stage>.<port>`. Make a pipeline's class with `compose`.
 
+    Depth, its standard deviation and its provenance describe one image. A stage that puts out
+    depth and not one of the others ends that one: no later stage gets it. Depth that has lost its
+    provenance counts as inpainted from there on.
+
     Attributes:
         stages: The stages by name.
         last_s: Seconds each stage took in the last call, by name.
+        without_provenance: Frames that came without their own provenance although others had it;
+            their depth counts as inpainted.
     """
 
     stage_types: ClassVar[Mapping[str, type[Stage]]]
@@ -246,6 +264,8 @@ class Pipeline:
             for name, stage_type in self.stage_types.items()
         }
         self.last_s: dict[str, float] = {}
+        self.without_provenance = 0
+        self._provenance_comes = False
 
     @property
     def troubles(self) -> dict[str, str]:
@@ -290,18 +310,45 @@ class Pipeline:
 
         Raises:
             LookupError: If tf does not connect two frames that a stage looks up.
+            ValueError: If a value does not fit the others.
         """
         outputs: dict[str, Any] = {}
+        values.update(self._companions(values))
+        lost = False
         for name, stage in self.stages.items():
             # Looked up per stage: an earlier one may have moved an image into another frame.
             values.update(looked_up(stage, values, transforms or TransformTree()))
             started_s = time.perf_counter()
             results = stage(**{port: values.get(port) for port in stage.inputs})
             self.last_s[name] = time.perf_counter() - started_s
+            if lost and (told := results.get('provenance')) is not None:
+                marks = at_most(told.provenance, Provenance.INPAINTED)
+                results = {**results, 'provenance': replace(told, provenance=marks)}
             # What a stage leaves out is gone: its input must not pass for its output.
-            values.update({port: results.get(port) for port in stage.outputs})
+            replaced = {port: results.get(port) for port in stage.outputs}
+            if 'depth' in replaced:
+                replaced = {**dict.fromkeys(_COMPANIONS), **replaced}
+                lost |= bool(values.get('provenance')) and replaced['provenance'] is None
+            values.update(replaced)
             outputs.update((f'{name}.{port}', value) for port, value in results.items())
         return outputs
+
+    def _companions(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what came in beside depth and is of that very image."""
+        depth: DepthImage | None = values.get('depth')
+        found = {port: values.get(port) for port in _COMPANIONS if port in self.inputs}
+        if depth is None:
+            return dict.fromkeys(found)
+        check_companions_fit(depth, found.get('stddev'), found.get('provenance'))
+        for port, value in found.items():
+            if value is not None and value.header.stamp_ns != depth.header.stamp_ns:
+                found[port] = None
+        self._provenance_comes |= values.get('provenance') is not None
+        if self._provenance_comes and found.get('provenance') is None:
+            self.without_provenance += 1
+            marks = at_most(origins(depth, None), Provenance.INPAINTED)
+            found['provenance'] = ProvenanceImage(depth.header, marks)
+        return found
 
 
 def compose(stage_types: Mapping[str, type[Stage]]) -> type[Pipeline]:
@@ -315,8 +362,11 @@ def compose(stage_types: Mapping[str, type[Stage]]) -> type[Pipeline]:
     inputs: dict[str, Input] = {}
     outputs: dict[str, Topic] = {}
     made: dict[str, Topic] = {}
+    ended: set[str] = set()
     for name, stage_type in stage_types.items():
         for port, wanted in stage_type.inputs.items():
+            if port in ended:
+                continue
             if port in made:
                 if not (isinstance(wanted, Topic) and wanted.type is made[port].type):
                     raise ValueError(
@@ -338,6 +388,9 @@ def compose(stage_types: Mapping[str, type[Stage]]) -> type[Pipeline]:
                 optional=have.optional and wanted.optional,
                 latched=have.latched and wanted.latched,
             )
+        if 'depth' in stage_type.outputs:
+            ended.update(_COMPANIONS)
+        ended -= stage_type.outputs.keys()
         made.update(stage_type.outputs)
         outputs.update((f'{name}.{port}', topic) for port, topic in stage_type.outputs.items())
     return type(

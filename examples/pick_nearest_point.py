@@ -18,7 +18,7 @@ from rclpy.node import Node
 from sensor_msgs.msg import Image, PointCloud2
 from sensor_msgs_py import point_cloud2
 
-INPAINTED = 3  # of provenance: 0 invalid, 1 measured, 2 refined, 3 inpainted
+from depth_refiner_ros.data import trusted
 
 
 class PickNearestPoint(Node):
@@ -47,14 +47,14 @@ class PickNearestPoint(Node):
         if depth.encoding == '16UC1':
             depth_m *= 1e-3
         stddev_m = self.bridge.imgmsg_to_cv2(stddev)
-        measured = ~np.isin(self.bridge.imgmsg_to_cv2(provenance), (0, INPAINTED))
-        trusted = measured & (stddev_m < self.max_stddev_m) & (depth_m > 0)
-        if trusted.sum() < self.min_neighbours:
+        seen = trusted(self.bridge.imgmsg_to_cv2(provenance))  # measured or refined
+        sure = seen & (stddev_m < self.max_stddev_m) & (depth_m > 0)
+        if sure.sum() < self.min_neighbours:
             self.get_logger().info('nothing to grasp', throttle_duration_sec=5.0)
             return
         # The nearest distance that enough pixels share, so that a stray one is not grasped.
-        nearest_m = np.partition(depth_m[trusted], self.min_neighbours - 1)
-        row, column = np.argwhere(trusted & (depth_m <= nearest_m[self.min_neighbours - 1]))[0]
+        nearest_m = np.partition(depth_m[sure], self.min_neighbours - 1)
+        row, column = np.argwhere(sure & (depth_m <= nearest_m[self.min_neighbours - 1]))[0]
         points = point_cloud2.read_points_numpy(
             cloud, ('x', 'y', 'z'), reshape_organized_cloud=True
         )

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from depth_refiner_ros.data import (
+    TRUST,
     Calibration,
     ColorImage,
     DepthImage,
@@ -16,6 +17,11 @@ from depth_refiner_ros.data import (
     ProvenanceImage,
     RigidTransform,
     StddevImage,
+    at_most,
+    deviations_m,
+    least_trusted,
+    origins,
+    trusted,
 )
 
 HEADER = Header(1_500_000_000, 'camera_depth_optical_frame')
@@ -251,3 +257,41 @@ def test_a_transform_after_its_inverse_is_nothing():
     nothing = a_from_b.inverse() @ a_from_b
     np.testing.assert_allclose(nothing.rotation, np.eye(3), atol=1e-15)
     np.testing.assert_allclose(nothing.translation_m, np.zeros(3), atol=1e-15)
+
+
+# ---------------------------------------------------------------------------------- companions
+
+CODES = np.arange(8, dtype=np.uint8)  # 7 is none
+
+
+def test_trust_is_an_order():
+    assert trusted(CODES).tolist() == [False, True, True] + 5 * [False]
+    assert trusted(CODES, Provenance.ALIGNED).nonzero()[0].tolist() == [1, 2, 3, 5]
+    assert trusted(CODES, Provenance.RELATIVE).nonzero()[0].tolist() == [1, 2, 3, 4, 5, 6]
+    assert set(TRUST) == set(Provenance) - {Provenance.INVALID}
+    assert at_most(CODES, Provenance.INPAINTED).tolist() == [0, 3, 3, 3, 4, 5, 6, 7]
+    assert trusted(np.zeros((0, 3), np.uint8)).shape == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ('codes', 'worst'), [([0], 0), ([0, 1], 1), ([2, 3], 3), ([3, 5], 5), ([4, 5], 4), ([6, 1], 6)]
+)
+def test_the_least_trusted_of_an_image(codes, worst):
+    assert least_trusted(np.array([codes], np.uint8)) == worst
+
+
+def test_origins_are_invalid_exactly_where_there_is_no_depth():
+    depth = DepthImage(HEADER, np.array([[np.nan, 1, 1, 1]], np.float32))
+    came = ProvenanceImage(HEADER, np.array([[1, 0, 9, 3]], np.uint8))
+    assert origins(depth, came).tolist() == [[0, 6, 6, 3]]
+    assert origins(depth, None).tolist() == [[0, 1, 1, 1]]
+
+
+def test_deviations_are_there_exactly_where_there_is_depth():
+    depth = DepthImage(HEADER, np.array([[np.nan, 1, 1, 1, 1]], np.float32))
+    stated = StddevImage(HEADER, np.array([[1, 2, np.nan, 0, np.inf]], np.float32))
+    model_m = np.full((1, 5), 0.5, np.float32)
+    np.testing.assert_array_equal(
+        deviations_m(depth, stated, model_m), np.array([[np.nan, 2, 0.5, 0.5, 0.5]], np.float32)
+    )
+    assert (model_m == 0.5).all()

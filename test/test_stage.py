@@ -13,7 +13,10 @@ from depth_refiner_ros.data import (
     DepthImage,
     Header,
     PinholeCamera,
+    Provenance,
+    ProvenanceImage,
     RigidTransform,
+    StddevImage,
 )
 from depth_refiner_ros.geometry import TransformTree
 from depth_refiner_ros.stage import (
@@ -351,6 +354,61 @@ def test_a_stage_that_cannot_take_what_comes_before_it_is_refused(wanted):
     message = 'after cannot take what an earlier stage puts out on port depth, a DepthImage'
     with refused(message):
         compose({'source': Source, 'after': stage_taking(depth=wanted)})
+
+
+class Inventor(Source):
+    """Puts out all three of a depth image, and says that it saw every pixel."""
+
+    outputs: ClassVar[Mapping[str, Topic]] = {
+        'depth': Topic(DepthImage, 'made/image_rect'),
+        'stddev': Topic(StddevImage, 'made/stddev'),
+        'provenance': Topic(ProvenanceImage, 'made/provenance'),
+    }
+
+    def __call__(self, **values):
+        header = values['depth'].header
+        return {
+            'depth': values['depth'],
+            'stddev': StddevImage(header, np.full((3, 4), 0.1, np.float32)),
+            'provenance': ProvenanceImage(header, np.full((3, 4), 1, np.uint8)),
+        }
+
+
+class Judge(Sink):
+    """Takes depth and its companions in."""
+
+    inputs: ClassVar[Mapping[str, Any]] = {
+        'depth': Topic(DepthImage, 'depth/image_rect'),
+        'stddev': Topic(StddevImage, 'depth/stddev', optional=True),
+        'provenance': Topic(ProvenanceImage, 'depth/provenance', optional=True),
+    }
+
+
+def test_a_stage_that_puts_out_depth_alone_ends_its_companions():
+    pipeline = compose({'first': Inventor, 'judge': Judge, 'alone': Source, 'last': Judge})()
+    outputs = pipeline(depth=DEPTH, camera=CAMERA)
+    judged = pipeline.stages['judge'].called_with
+    assert judged['stddev'] is outputs['first.stddev']
+    assert judged['provenance'] is outputs['first.provenance']
+    assert pipeline.stages['last'].called_with == {
+        'depth': outputs['alone.depth'],
+        'stddev': None,
+        'provenance': None,
+    }
+
+
+def test_companions_that_a_stage_ends_are_no_input():
+    assert 'provenance' not in compose({'alone': Source, 'last': Judge}).inputs
+    assert 'provenance' in compose({'judge': Judge, 'alone': Source, 'last': Judge}).inputs
+
+
+def test_depth_that_lost_its_provenance_is_never_measured_again():
+    pipeline = compose({'first': Inventor, 'alone': Source, 'again': Inventor})()
+    outputs = pipeline(depth=DEPTH, camera=CAMERA)
+    assert (outputs['first.provenance'].provenance == Provenance.MEASURED).all()
+    assert (outputs['again.provenance'].provenance == Provenance.INPAINTED).all()
+    fresh = compose({'alone': Source, 'again': Inventor})()(depth=DEPTH, camera=CAMERA)
+    assert (fresh['again.provenance'].provenance == Provenance.MEASURED).all()
 
 
 def test_a_pipeline_needs_a_stage():

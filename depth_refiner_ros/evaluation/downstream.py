@@ -19,10 +19,10 @@ from ..data import (
     DepthImage,
     Float32Array,
     PinholeCamera,
-    Provenance,
     ProvenanceImage,
     RigidTransform,
     UInt8Array,
+    trusted,
 )
 from ..folders import Folder, FolderFrame
 from ..geometry import TransformTree, register_color
@@ -80,8 +80,8 @@ class Contender(NamedTuple):
         provenance: ProvenanceImage | None = outputs.get(f'{stage}.provenance')
         if provenance is None:
             raise ValueError(f'{stage} does not say which pixels it invented')
-        invented = provenance.provenance >= Provenance.INPAINTED
-        return np.where(invented, np.float32(math.nan), depth.depth_m), camera
+        seen = trusted(provenance.provenance)
+        return np.where(seen, depth.depth_m, np.float32(math.nan)), camera
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ import cv2
 import numpy as np
 
 from ..data import (
-    BoolArray,
     ColorImage,
     DepthImage,
     Float32Array,
@@ -19,9 +18,14 @@ from ..data import (
     Provenance,
     ProvenanceImage,
     StddevImage,
+    check_companions_fit,
+    deviations_m,
+    origins,
+    trusted,
 )
 from ..filters.alignment import Alignment, fit_alignment
 from ..filters.noise import SENSORS
+from ..geometry import check_camera_fits
 from ..inference import BACK_ENDS, ChosenModel, Inference, Learned
 from ..stage import Input, Parameters, Topic, parameter
 from .project_points import registered
@@ -57,7 +61,9 @@ class EstimateDepthParameters(Parameters):
         choices=('metric', 'relative'),
     )
     align: bool = parameter(
-        True, 'Where depth registered to the colour comes in, take scale and shift from it.'
+        True,
+        'Where depth registered to the colour comes in, take scale and shift from what of it was '
+        'measured.',
     )
     smoothing_s: float = parameter(
         0.5, 'Time over which scale and shift are smoothed.', unit='s', range=(0, 60)
@@ -107,7 +113,7 @@ class EstimateDepth(Learned):
 
     def __call__(
         self,
-        color: ColorImage,
+        color: ColorImage | None,
         color_camera: PinholeCamera,
         depth: DepthImage | None = None,
         stddev: StddevImage | None = None,
@@ -115,39 +121,44 @@ class EstimateDepth(Learned):
     ) -> dict[str, Any]:
         """Return depth of every pixel of the colour.
 
-        Where the model cannot run, measurements that came in go out as they are.
+        Where the model cannot run, or an earlier stage had no colour to register, the depth that
+        came in goes out as it is. Depth that came in and is worth less than what would replace it
+        is not kept.
 
         Raises:
-            ValueError: If the camera has another size than the colour.
+            ValueError: If the camera has another size than the colour, or stddev or provenance
+                another than the depth.
         """
         p = self.parameters
+        if depth is not None:
+            check_companions_fit(depth, stddev, provenance)
+        if color is None:
+            return self._without_color(color_camera, depth, stddev, provenance)
         shape = color.rgb.shape[:2]
         if (color_camera.height, color_camera.width) != shape:
             raise ValueError(
                 f'the colour is {shape[1]}x{shape[0]}, its camera {color_camera.width}x'
                 f'{color_camera.height}; is its camera_info that of another resolution?'
             )
-        measured_m = None
-        if depth is not None and registered(color, depth):
-            measured_m = depth.depth_m
+        came = depth if depth is not None and registered(color, depth) else None
         outputs = self._said(color, color_camera)
         if outputs is None:
             depth_m = np.full(shape, np.nan, np.float32)
-            stddev_m, mark = depth_m.copy(), Provenance.INVALID
+            stddev_m, mark = depth_m.copy(), Provenance.RELATIVE
         else:
+            measured_m = None
+            if came is not None:
+                seen = trusted(origins(came, provenance))
+                measured_m = np.where(seen, came.depth_m, np.float32(np.nan))
             depth_m, stddev_m, mark = self._scaled(*outputs, measured_m, color.header.stamp_ns)
+            stddev_m[np.isnan(depth_m)] = np.nan
         marks = np.where(np.isnan(depth_m), Provenance.INVALID, mark).astype(np.uint8)
-        if measured_m is not None and (p.keep_measured or outputs is None):
-            kept: BoolArray = np.isfinite(measured_m) & (p.mode == 'metric' or outputs is None)
-            sigma_m = (
-                stddev.stddev_m
-                if stddev is not None
-                else SENSORS[p.sensor].stddev_m(measured_m, color_camera.fx)
-            )
-            depth_m[kept], stddev_m[kept] = measured_m[kept], sigma_m[kept]
-            marks[kept] = Provenance.MEASURED
-            if provenance is not None:
-                marks[kept] = provenance.provenance[kept]
+        if came is not None and (outputs is None or (p.keep_measured and p.mode == 'metric')):
+            came_marks = origins(came, provenance)
+            kept = trusted(came_marks, mark)
+            np.copyto(depth_m, came.depth_m, where=kept)
+            np.copyto(stddev_m, self._deviations_m(came, stddev, color_camera), where=kept)
+            np.copyto(marks, came_marks, where=kept)
         header = color.header
         encoding = '32FC1' if depth is None or p.mode == 'relative' else depth.encoding
         return {
@@ -155,6 +166,31 @@ class EstimateDepth(Learned):
             'camera': replace(color_camera, header=header),
             'stddev': StddevImage(header, stddev_m),
             'provenance': ProvenanceImage(header, marks),
+        }
+
+    def _deviations_m(
+        self, depth: DepthImage, stddev: StddevImage | None, camera: PinholeCamera
+    ) -> Float32Array:
+        noise = SENSORS[self.parameters.sensor]
+        return deviations_m(depth, stddev, noise.stddev_m(depth.depth_m, camera.fx))
+
+    def _without_color(
+        self,
+        camera: PinholeCamera,
+        depth: DepthImage | None,
+        stddev: StddevImage | None,
+        provenance: ProvenanceImage | None,
+    ) -> dict[str, Any]:
+        """Return depth of the colour's view as it came, or nothing."""
+        if depth is None or depth.header.frame_id != camera.header.frame_id:
+            return {}
+        check_camera_fits(depth.depth_m, camera)
+        header = depth.header
+        return {
+            'depth': depth,
+            'camera': replace(camera, header=header),
+            'stddev': StddevImage(header, self._deviations_m(depth, stddev, camera)),
+            'provenance': ProvenanceImage(header, origins(depth, provenance)),
         }
 
     def _said(

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from ..data import (
+    TRUST,
     ColorImage,
     DepthImage,
     Float32Array,
@@ -19,6 +20,10 @@ from ..data import (
     ProvenanceImage,
     StddevImage,
     UInt8Array,
+    check_companions_fit,
+    deviations_m,
+    least_trusted,
+    origins,
 )
 from ..filters.inpaint import Inpainting, inpaint, narrow, without_strays
 from ..filters.noise import SENSORS
@@ -202,11 +207,10 @@ class InpaintDepth(Learned):
         """
         p = self.parameters
         check_camera_fits(depth.depth_m, camera)
-        measured_stddev_m = (
-            stddev.stddev_m
-            if stddev is not None
-            else SENSORS[p.sensor].stddev_m(depth.depth_m, camera.fx)
-        )
+        check_companions_fit(depth, stddev, provenance)
+        measured_stddev_m = SENSORS[p.sensor].stddev_m(depth.depth_m, camera.fx)
+        if stddev is not None:
+            measured_stddev_m = deviations_m(depth, stddev, measured_stddev_m)
         guide = color.rgb if color is not None and p.color and registered(color, depth) else None
         learned = self._learned(depth.depth_m, guide)
         if learned is None:
@@ -221,13 +225,11 @@ class InpaintDepth(Learned):
             depth_m, stddev_m, filled = self._taken(
                 depth.depth_m, measured_stddev_m, guide, learned
             )
-        if provenance is None:
-            marks = np.where(np.isnan(depth_m), Provenance.INVALID, Provenance.MEASURED).astype(
-                np.uint8
-            )
-        else:
-            marks = provenance.provenance.copy()
-        marks[filled] = Provenance.INPAINTED
+        marks = origins(depth, provenance)
+        # What is made of depth that came from colour is worth no more than that.
+        source = least_trusted(marks) if provenance is not None else None
+        marks[filled] = max(source or Provenance.INPAINTED, Provenance.INPAINTED, key=TRUST.index)
+        marks[np.isnan(depth_m)] = Provenance.INVALID
         header = depth.header
         return {
             'depth': replace(depth, depth_m=depth_m),

@@ -10,12 +10,15 @@ import cv2
 import numpy as np
 
 from ..data import (
+    TRUST,
     ColorImage,
     DepthImage,
     PinholeCamera,
     PointCloud,
     Provenance,
     ProvenanceImage,
+    check_companions_fit,
+    trusted,
 )
 from ..geometry import check_camera_fits, points_from_depth
 from ..stage import Input, Parameters, Topic, parameter
@@ -32,8 +35,15 @@ class ProjectPointsParameters(Parameters):
     max_distance_m: float = parameter(
         0.0, 'Leave points farther than this out; 0 keeps all.', unit='m', range=(0, 1000)
     )
+    trust: str = parameter(
+        TRUST[-1].name.lower(),
+        'Least trusted origin of a point that is published, from the most trusted to the least: '
+        'refined leaves out all that was invented, relative nothing. Depth without provenance '
+        'counts as measured.',
+        choices=tuple(kind.name.lower() for kind in TRUST),
+    )
     inpainted: bool = parameter(
-        True, 'Include inpainted points; switch off where a robot must not touch invented depth.'
+        True, 'Older form of trust: false leaves out all that was invented, as trust refined does.'
     )
     color: bool = parameter(
         True, 'Colour the points when a colour image registered to the depth is there.'
@@ -72,18 +82,18 @@ class ProjectPoints:
         """
         p = self.parameters
         check_camera_fits(depth.depth_m, camera)
+        check_companions_fit(depth, None, provenance)
         depth_m = depth.depth_m
         kept = None
         if p.max_distance_m > 0 or p.min_distance_m > 0:
             farthest_m = p.max_distance_m or np.inf
             kept = cv2.inRange(depth_m, p.min_distance_m, farthest_m).view(np.bool_)
-        if not p.inpainted and provenance is not None:
-            if provenance.provenance.shape != depth_m.shape:
-                raise ValueError(
-                    f'provenance is {provenance.provenance.shape}, depth {depth_m.shape}'
-                )
-            measured = provenance.provenance < Provenance.INPAINTED
-            kept = measured if kept is None else kept & measured
+        least = Provenance[p.trust.upper()]
+        if not p.inpainted:
+            least = min(least, Provenance.REFINED, key=TRUST.index)
+        if provenance is not None and least != TRUST[-1]:
+            enough = trusted(provenance.provenance, least)
+            kept = enough if kept is None else kept & enough
         if kept is not None:
             depth_m = np.where(kept, depth_m, np.float32(np.nan))
         rgb = color.rgb if color is not None and p.color and registered(color, depth) else None

@@ -16,6 +16,10 @@ from ..data import (
     ProvenanceImage,
     StddevImage,
     UInt8Array,
+    check_companions_fit,
+    deviations_m,
+    origins,
+    trusted,
 )
 from ..filters.denoise import smooth
 from ..filters.flying_pixels import flying_pixels
@@ -31,7 +35,8 @@ class RefineDepthParameters(Parameters):
 
     sensor: str = parameter(
         'kinect_v1',
-        'Camera whose published noise model weighs every filter.',
+        'Camera whose published noise model weighs every filter; a standard deviation that comes '
+        "in counts instead of the model's.",
         choices=tuple(SENSORS),
     )
     flying_pixel_filter: bool = parameter(
@@ -59,7 +64,8 @@ class RefineDepthParameters(Parameters):
     )
     temporal_bridge: int = parameter(
         0,
-        'Frames that a pixel keeps its depth for when it loses its return.',
+        'Frames that a pixel keeps its depth for when it loses its return; it is marked '
+        'inpainted then.',
         unit='frames',
         range=(0, 5),
     )
@@ -69,7 +75,8 @@ class RefineDepth:
     """Removes sensor noise from depth and keeps its edges and its metric scale.
 
     The noise is modelled, not guessed: the sensor's published standard deviation decides what is
-    noise and what is structure.
+    noise and what is structure. What an earlier stage invented has no noise of a sensor: it takes
+    no part and goes out as it came.
     """
 
     remembers: ClassVar[bool] = True
@@ -77,6 +84,8 @@ class RefineDepth:
     inputs: ClassVar[Mapping[str, Input]] = {
         'depth': Topic(DepthImage, 'depth/image_rect'),
         'camera': Topic(PinholeCamera, 'depth/camera_info', latched=True),
+        'stddev': Topic(StddevImage, 'depth/stddev', optional=True),
+        'provenance': Topic(ProvenanceImage, 'depth/provenance', optional=True),
     }
     outputs: ClassVar[Mapping[str, Topic]] = {
         'depth': Topic(DepthImage, 'depth_refined/image_rect'),
@@ -89,17 +98,32 @@ class RefineDepth:
         self.parameters = parameters or RefineDepthParameters()
         self._temporal = TemporalFilter()
 
-    def __call__(self, depth: DepthImage, camera: PinholeCamera) -> dict[str, Any]:
+    def __call__(
+        self,
+        depth: DepthImage,
+        camera: PinholeCamera,
+        stddev: StddevImage | None = None,
+        provenance: ProvenanceImage | None = None,
+    ) -> dict[str, Any]:
         """Return the refined frame.
 
         Raises:
-            ValueError: If the camera has another size than the depth.
+            ValueError: If camera, stddev or provenance have another size than the depth.
         """
         check_camera_fits(depth.depth_m, camera)
+        check_companions_fit(depth, stddev, provenance)
         p = self.parameters
         noise = SENSORS[p.sensor]
         depth_m = depth.depth_m
         stddev_m = noise.stddev_m(depth_m, camera.fx)
+        if stddev is not None:
+            stddev_m = deviations_m(depth, stddev, stddev_m)
+        came = stated_m = None
+        if provenance is not None:
+            came, stated_m = origins(depth, provenance), stddev_m
+            seen = trusted(came)
+            depth_m = np.where(seen, depth_m, np.float32(np.nan))
+            stddev_m = np.where(seen, stddev_m, np.float32(np.nan))
         floor_m = noise.floor_m(depth_m, camera.fx)
         quantization_m = noise.quantization_m(depth_m, camera.fx)
         if p.flying_pixel_filter:
@@ -128,17 +152,27 @@ class RefineDepth:
         else:
             self._temporal.reset()
         stddev_m[np.isnan(depth_m)] = np.nan
+        marks = _provenance(depth.depth_m, depth_m)
+        if came is not None and stated_m is not None:
+            invented = ~trusted(came) & (came != Provenance.INVALID)
+            for image, held in ((depth_m, depth.depth_m), (stddev_m, stated_m), (marks, came)):
+                np.copyto(image, held, where=invented)
+            marks[(marks == Provenance.MEASURED) & (came == Provenance.REFINED)] = (
+                Provenance.REFINED
+            )
         header = depth.header
         return {
             'depth': replace(depth, depth_m=depth_m),
             'camera': replace(camera, header=header),
             'stddev': StddevImage(header, stddev_m),
-            'provenance': ProvenanceImage(header, _provenance(depth.depth_m, depth_m)),
+            'provenance': ProvenanceImage(header, marks),
         }
 
 
 def _provenance(raw_m: Float32Array, refined_m: Float32Array) -> UInt8Array:
     provenance = np.full(raw_m.shape, Provenance.REFINED, np.uint8)
     provenance[raw_m == refined_m] = Provenance.MEASURED
+    # Bridged: what was seen in frames before is not seen in this one.
+    provenance[np.isnan(raw_m)] = Provenance.INPAINTED
     provenance[np.isnan(refined_m)] = Provenance.INVALID
     return provenance

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from ..data import ColorImage, DepthImage, Header, PinholeCamera, RigidTransform
@@ -20,7 +20,7 @@ class RegisterColor:
     """Looks up the colour of every depth pixel, leaving depth as it was measured.
 
     Better than moving the depth where depth is what counts: nothing measured is resampled, and
-    the stages after it get a guide that fits.
+    the stages after it get a guide that fits, with the depth camera's intrinsics.
     """
 
     Parameters: ClassVar[Any] = RegisterColorParameters
@@ -32,7 +32,8 @@ class RegisterColor:
         'color_from_depth': FrameLookup(target='color_camera', source='camera'),
     }
     outputs: ClassVar[Mapping[str, Topic]] = {
-        'color': Topic(ColorImage, 'color_registered/image_rect')
+        'color': Topic(ColorImage, 'color_registered/image_rect'),
+        'color_camera': Topic(PinholeCamera, 'color_registered/camera_info'),
     }
 
     def __init__(self, parameters: RegisterColorParameters | None = None) -> None:
@@ -45,14 +46,15 @@ class RegisterColor:
         color: ColorImage | None = None,
         color_camera: PinholeCamera | None = None,
         color_from_depth: RigidTransform | None = None,
-    ) -> dict[str, ColorImage]:
-        """Return the colour in the depth camera's frame, or nothing where there is no colour.
+    ) -> dict[str, Any]:
+        """Return the colour in the depth camera's view, or that view alone without colour.
 
         Raises:
             ValueError: If a camera has another size than its image.
         """
-        if color is None or color_camera is None or color_from_depth is None:
-            return {}
-        rgb = register_color(color.rgb, color_camera, depth.depth_m, camera, color_from_depth)
         header = Header(depth.header.stamp_ns, depth.header.frame_id)
-        return {'color': ColorImage(header, rgb)}
+        view = replace(camera, header=header)
+        if color is None or color_camera is None or color_from_depth is None:
+            return {'color_camera': view}
+        rgb = register_color(color.rgb, color_camera, depth.depth_m, camera, color_from_depth)
+        return {'color': ColorImage(header, rgb), 'color_camera': view}

@@ -6,8 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from ..data import DepthImage, Header, PinholeCamera, RigidTransform
-from ..geometry import register_depth
+from ..data import (
+    DepthImage,
+    Header,
+    PinholeCamera,
+    Provenance,
+    ProvenanceImage,
+    RigidTransform,
+    StddevImage,
+    check_companions_fit,
+    deviations_m,
+    origins,
+)
+from ..geometry import seen_from
 from ..stage import FrameLookup, Input, Parameters, Topic
 
 
@@ -19,7 +30,8 @@ class RegisterDepthParameters(Parameters):
 class RegisterDepth:
     """Moves depth into the colour camera's frame, nearer surfaces hiding farther ones.
 
-    What the colour camera sees and the depth camera does not becomes a hole.
+    What the colour camera sees and the depth camera does not becomes a hole. Standard deviation
+    and provenance move along where they come in.
     """
 
     Parameters: ClassVar[Any] = RegisterDepthParameters
@@ -28,10 +40,14 @@ class RegisterDepth:
         'camera': Topic(PinholeCamera, 'depth/camera_info', latched=True),
         'color_camera': Topic(PinholeCamera, 'color/camera_info', latched=True),
         'color_from_depth': FrameLookup(target='color_camera', source='camera'),
+        'stddev': Topic(StddevImage, 'depth/stddev', optional=True),
+        'provenance': Topic(ProvenanceImage, 'depth/provenance', optional=True),
     }
     outputs: ClassVar[Mapping[str, Topic]] = {
         'depth': Topic(DepthImage, 'depth_registered/image_rect'),
         'camera': Topic(PinholeCamera, 'depth_registered/camera_info'),
+        'stddev': Topic(StddevImage, 'depth_registered/stddev'),
+        'provenance': Topic(ProvenanceImage, 'depth_registered/provenance'),
     }
 
     def __init__(self, parameters: RegisterDepthParameters | None = None) -> None:
@@ -43,15 +59,28 @@ class RegisterDepth:
         camera: PinholeCamera,
         color_camera: PinholeCamera,
         color_from_depth: RigidTransform,
+        stddev: StddevImage | None = None,
+        provenance: ProvenanceImage | None = None,
     ) -> dict[str, Any]:
-        """Return depth and camera in the colour camera's frame, at the depth's stamp.
+        """Return the frame in the colour camera's view, at the depth's stamp.
 
         Raises:
-            ValueError: If the camera has another size than the depth.
+            ValueError: If camera, stddev or provenance have another size than the depth.
         """
-        moved_m = register_depth(depth.depth_m, camera, color_camera, color_from_depth)
+        check_companions_fit(depth, stddev, provenance)
+        seen = seen_from(depth.depth_m, camera, color_camera, color_from_depth)
         header = Header(depth.header.stamp_ns, color_camera.header.frame_id)
-        return {
-            'depth': replace(depth, header=header, depth_m=moved_m),
+        moved: dict[str, Any] = {
+            'depth': replace(depth, header=header, depth_m=seen.depth_m),
             'camera': replace(color_camera, header=header),
         }
+        if stddev is not None:
+            # Depth that says nothing of its deviation counts as unsure as it is far.
+            stated_m = deviations_m(depth, stddev, depth.depth_m)
+            moved_m = stated_m.take(seen.source) * seen.stretch
+            moved['stddev'] = StddevImage(header, moved_m)
+        if provenance is not None:
+            marks = origins(depth, provenance).take(seen.source)
+            marks[seen.source < 0] = Provenance.INVALID
+            moved['provenance'] = ProvenanceImage(header, marks)
+        return moved

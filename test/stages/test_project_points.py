@@ -58,6 +58,30 @@ def test_leaves_inpainted_points_out_on_request():
         assert np.isfinite(points_m[0, 0]).all()
 
 
+@pytest.mark.parametrize(
+    ('trust', 'codes'),
+    [
+        ('measured', {1}),
+        ('refined', {1, 2}),
+        ('inpainted', {1, 2, 3}),
+        ('aligned', {1, 2, 3, 5}),
+        ('estimated', {1, 2, 3, 4, 5}),
+        ('relative', {0, 1, 2, 3, 4, 5, 6, 7, 8}),  # everything that has depth
+    ],
+)
+def test_trust_is_an_ordered_threshold(trust, codes):
+    marks = np.array([[0, 1, 2, 3], [4, 5, 6, 7], [8, 1, 1, 1]], np.uint8)
+    provenance = ProvenanceImage(HEADER, marks)
+
+    def published(**parameters):
+        stage = ProjectPoints(ProjectPointsParameters(trust=trust, **parameters))
+        points_m = stage(depth(), CAMERA, provenance=provenance)['points'].points_m
+        return set(marks[np.isfinite(points_m[..., 2])])
+
+    assert published() == codes
+    assert published(inpainted=False) == codes & {1, 2}  # the stricter of the two counts
+
+
 def test_colour_of_another_frame_or_size_is_left_out():
     rgb = np.zeros((3, 4, 3), np.uint8)
     other = ColorImage(Header(5, 'color_camera'), rgb)
