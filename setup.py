@@ -27,7 +27,7 @@ ros_free = [
     'onnxruntime>=1.16',
     'pyyaml>=6',
     'rich>=13',
-    'rosbags>=0.10.6',
+    'rosbags>=0.11',
     'tyro>=0.9',
 ]
 evaluate = ['matplotlib>=3.5']

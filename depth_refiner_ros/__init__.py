@@ -1,5 +1,19 @@
 """Repairs depth images in real time: denoised, filled, and honest about which pixels to trust."""
 
-from .arrays import ArrayPipeline, load_pipeline
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .arrays import ArrayPipeline, load_pipeline
 
 __all__ = ['ArrayPipeline', 'load_pipeline']
+
+
+def __getattr__(name: str) -> object:
+    # Imported when asked for: a command must hear Ctrl-C before NumPy and OpenCV are loaded.
+    if name in __all__:
+        from . import arrays
+
+        return getattr(arrays, name)
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -232,11 +232,21 @@ _JPEG_SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # SOF0 to SOF15
 _JPEG_BARE = frozenset({0x01, *range(0xD0, 0xD9)})  # markers without a length
 
 
+def _is_cut_jpeg(octets: UInt8Array) -> bool:
+    """Whether a JPEG lacks its end; OpenCV fills what is missing with grey and says nothing."""
+    if bytes(octets[:2]) != b'\xff\xd8':
+        return False
+    data = octets.tobytes()
+    return data.rfind(b'\xff\xd9') < data.rfind(b'\xff\xda')
+
+
 def _imdecode(data: Any, flags: int) -> npt.NDArray[Any]:
     octets = np.frombuffer(data, np.uint8)
     width, height = _declared_size(octets.data)
     if width * height > min(max(_PIXELS_AN_OCTET * octets.size, _SMALL_PX), _LARGEST_PX):
         raise ValueError(f'image claims {width}x{height} pixels in {octets.size} bytes')
+    if _is_cut_jpeg(octets):
+        raise ValueError(f'JPEG of {octets.size} bytes is cut off')
     try:
         image = cv2.imdecode(octets, flags) if width and height else None
     except cv2.error:

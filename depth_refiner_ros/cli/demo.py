@@ -23,7 +23,7 @@ from ..hosts.bag import BagWriter, Frames, Recording, Result, open_bag, record, 
 from ..pictures import Panel, Picture, Section, Table
 from ..simulation import SimulatedFrame, simulate
 from ..stage import Pipeline, topic_inputs, updated_parameters
-from .replay import progress, tell_models
+from .replay import kept, progress, tell_models
 
 NAMESPACE = 'camera'
 _PIPELINE = pipeline_type(DEFAULT_STAGES)
@@ -253,7 +253,7 @@ class Demo:
             bag.unlink(missing_ok=True)
 
         truth_m: dict[int, Float32Array] = {}
-        with BagWriter(recording) as writer:
+        with kept(BagWriter(recording), console) as writer:
             simulated = simulate(self.frames, seed=self.seed)
             for frame in progress(simulated, 'simulating a camera', self.frames, console):
                 truth_m[frame.depth.header.stamp_ns] = frame.truth_m
@@ -261,7 +261,7 @@ class Demo:
 
         scores, costs, shown = Scores(), Costs(), []
         pictured = {0, self.frames // 2, self.frames - 1}
-        with open_bag(recording) as reader, BagWriter(refined) as writer:
+        with open_bag(recording) as reader, kept(BagWriter(refined), console) as writer:
             pipeline = _PIPELINE()
             results = refine(reader, writer, pipeline, costs)
             for number, result in enumerate(

@@ -15,7 +15,7 @@ from ..config import resolve
 from ..folders import Folder
 from ..hosts.bag import BagWriter
 from ..tum import Intrinsics
-from .replay import progress
+from .replay import kept, progress
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class ImportFolder:
         def topic(name: str) -> str:
             return resolve(name, self.namespace)
 
-        with BagWriter(self.output, storage=self.storage) as writer:
+        with kept(BagWriter(self.output, storage=self.storage), console) as writer:
             for i, frame in enumerate(progress(folder, 'import', len(folder), console)):
                 log_ns = frame.depth.header.stamp_ns
                 if i == 0 and folder.color_from_depth is not None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 import os
 from pathlib import Path
 import re
-import signal
-import threading
 import time
 from typing import Annotated, Any, Literal
 
@@ -22,6 +20,7 @@ from ..hosts import realsense
 from ..hosts.live import Level, Status
 from ..hosts.view import LISTEN, served
 from ..stage import updated_parameters
+from . import signals
 from .flags import ParameterFlags, RealSenseFlags, given
 
 _WARN_EVERY_S = 5.0
@@ -138,14 +137,10 @@ def network_node(zenoh: Any, name: str, network: NetworkFlags, namespace: str = 
 @contextmanager
 def ended_by_signals() -> Iterator[None]:
     """Take Ctrl-C and SIGTERM as the ordinary end of what is inside."""
-    main = threading.current_thread() is threading.main_thread()
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler) if main else None
     try:
-        with suppress(KeyboardInterrupt):
-            yield
-    finally:
-        if main:
-            signal.signal(signal.SIGTERM, before)
+        yield
+    except KeyboardInterrupt:
+        signals.accept()
 
 
 def seldom(warn: Callable[[str], None]) -> Callable[[str], None]:
@@ -169,10 +164,12 @@ def _show(console: Console, name: str, host: Any) -> None:
     if console.is_terminal:
         with console.status('waiting') as line:
             for status in host.spin():
+                signals.check()
                 line.update(_line(status))
         return
     before: tuple[Level, str] | None = None
     for status in host.spin():
+        signals.check()
         now = status.level, re.sub(r'[\d.]+', '', status.text)  # a new number is no news
         if now != before:
             console.print(_line(status))

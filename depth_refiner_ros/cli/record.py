@@ -14,7 +14,9 @@ from rosbags.interfaces import QosDurability
 import tyro
 
 from ..hosts import bag as bags
+from . import signals
 from .live import NetworkFlags, ended_by_signals, network_node, zenoh_host
+from .replay import kept
 
 _WAITING = 100  # messages that a slow disk may let wait
 _REFRESH_S = 0.2
@@ -44,7 +46,7 @@ class Record:
         end_s = time.monotonic() + (float('inf') if self.seconds is None else self.seconds)
         writer = SampleWriter(self.output, storage=self.storage)
         with (
-            writer,
+            kept(writer, console),
             ended_by_signals(),
             network_node(zenoh, 'depth_refiner_record', self.network) as node,
         ):
@@ -53,6 +55,7 @@ class Record:
             )
             console.print('recording; Ctrl-C ends it')
             while time.monotonic() < end_s:
+                signals.check()
                 recorder.step(min(_REFRESH_S, max(end_s - time.monotonic(), 0)))
         lost = f', {recorder.overrun} lost to a slow disk' if recorder.overrun else ''
         name = escape(str(self.output))

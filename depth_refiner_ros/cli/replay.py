@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Set
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -31,6 +31,7 @@ from ..config import (
 from ..data import DepthImage
 from ..hosts import bag as bags
 from ..stage import Pipeline, topic_inputs
+from . import signals
 from .flags import ParameterFlags, given
 
 
@@ -66,7 +67,7 @@ class Replay:
     )
 
     def run(self) -> int:
-        """Replay; return 0, or 130 after Ctrl-C."""
+        """Replay; return 0, or 1 if there was no frame."""
         if self.max_frames is not None and self.max_frames < 1:
             raise ValueError(f'--max-frames must be at least 1, got {self.max_frames}')
         sources = [
@@ -84,7 +85,7 @@ class Replay:
         console = Console(stderr=True, emoji=False, highlight=False)
         summary = bags.Summary()
         holes: list[tuple[float, float]] = []
-        interrupted = False
+        _check_distinct(self.bag, self.output)
         with bags.open_bag(self.bag) as reader:
             topics = topics_of(reader, configuration, self.namespace, guess=self.camera is None)
             writer = bags.BagWriter(self.output, storage=self.storage)
@@ -97,7 +98,7 @@ class Replay:
                 deadline_s=configuration.host.deadline_s,
                 keep=_keeper(reader, writer, written) if self.keep else None,
             )
-            with writer:
+            with kept(writer, console):
                 results = bags.record(
                     bags.replay(frames, pipeline),
                     writer,
@@ -107,22 +108,48 @@ class Replay:
                     only=self.only,
                 )
                 count = min(frames.frame_count, self.max_frames or frames.frame_count)
-                try:
-                    for result in progress(
-                        islice(results, self.max_frames), 'replay', count, console
-                    ):
-                        summary.add(pipeline)
-                        holes.append(_hole_shares(result))
-                except KeyboardInterrupt:
-                    interrupted = True
+                for result in progress(islice(results, self.max_frames), 'replay', count, console):
+                    summary.add(pipeline)
+                    holes.append(_hole_shares(result))
         summary.finish()
         _report(console, self, summary, holes, frames)
         tell_models(console, pipeline)
-        if interrupted:
-            output = escape(str(self.output))
-            console.print(f'[yellow]interrupted[/yellow]: {output} holds what was done')
-            return 130
         return 0
+
+
+@contextmanager
+def kept(writer: bags.BagWriter, console: Console) -> Iterator[bags.BagWriter]:
+    """Write a recording, and say what is there of it where that is not all.
+
+    Raises:
+        RunError: If the run could not go on; it names what was written until then.
+    """
+    with signals.explained(lambda: writer.kept):
+        try:
+            with writer:
+                if writer.rescued:
+                    console.print(
+                        '[yellow]an earlier run was killed[/yellow]: what it had written is in '
+                        f'{escape(str(writer.rescued))}; {bags.rescue(writer.rescued)}',
+                        soft_wrap=True,
+                    )
+                yield writer
+        except bags.RunError:
+            raise
+        except ValueError as error:
+            if not writer.message_count:
+                raise
+            raise bags.RunError(f'{error}; {writer.kept}') from None
+    for topic, (reason, count) in writer.left_out.items():
+        console.print(
+            f'[yellow]{count} messages of {escape(topic)} left out[/yellow]: {escape(reason)}',
+            soft_wrap=True,
+        )
+
+
+def _check_distinct(source: Path, output: Path) -> None:
+    if source.exists() and output.exists() and source.samefile(output):
+        raise ValueError(f'--output {output} is the recording to be read; choose another name')
 
 
 def topics_of(
@@ -153,6 +180,7 @@ def progress(items: Any, description: str, total: int, console: Console) -> Iter
     with bar if console.is_terminal else nullcontext():
         task = bar.add_task(description, total=total)
         for item in items:
+            signals.check()
             yield item
             bar.advance(task)
 
@@ -207,6 +235,11 @@ def _report(
         console.print(
             f'[yellow]{lost} frames left out[/yellow]: {counts.unmatched} without a partner, '
             f'{counts.late} late, {counts.duplicated} duplicated'
+        )
+    for topic, (reason, count) in frames.unread.items():
+        console.print(
+            f'[yellow]{count} images of {escape(topic)} left out[/yellow]: {escape(reason)}',
+            soft_wrap=True,
         )
     if not summary.frames:
         return

@@ -254,13 +254,13 @@ def bags() -> SimpleNamespace:
 
 @pytest.fixture
 def refuse(capsys):
-    """Run a command that must fail the way users can mend: one line on stderr, exit code 2."""
+    """Run a command that must fail in one line on stderr: what users can mend has exit code 2."""
 
-    def run(*arguments: Any) -> str:
+    def run(*arguments: Any, exit_code: int = 2) -> str:
         capsys.readouterr()
         code = main([str(argument) for argument in arguments])
         out, err = capsys.readouterr()
-        assert code == 2, err
+        assert code == exit_code, err
         assert err.startswith('depth-refiner: ')
         assert err.count('\n') == 1, err
         assert 'Traceback' not in err

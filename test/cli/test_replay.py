@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-import errno
 import os
 from pathlib import Path
 import resource
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -13,7 +13,6 @@ import time
 import numpy as np
 import pytest
 from rosbags.rosbag2 import Writer
-from rosbags.rosbag2.storage_mcap import McapWriter
 
 from depth_refiner_ros.cli import main
 from depth_refiner_ros.hosts.bag import open_bag
@@ -237,6 +236,59 @@ def test_keep_from_ros1_is_the_cdr_of_the_same_message(bags, tmp_path):
     with open_bag(tmp_path / 'out') as reader:
         (static,) = [c for c in reader.connections if c.topic == '/tf_static']
         assert static.ext.offered_qos_profiles[0].durability.name == 'TRANSIENT_LOCAL'
+
+
+@pytest.mark.parametrize('out', ['out.mcap', 'out.db3', 'out'])
+def test_keep_copies_types_that_nobody_has_a_definition_of(bags, tmp_path, out):
+    source = bags.write(tmp_path / 'in.db3', merged(bags.scene(), others(bags)))
+    database = sqlite3.connect(source)
+    # As recorders before Iron left it: no definitions, and one type that only the robot knew.
+    for table in ('message_definitions', 'metadata', 'schema'):
+        database.execute(f'DROP TABLE {table}')
+    database.execute("UPDATE topics SET type = 'robot_msgs/msg/Secret' WHERE name = '/chatter'")
+    database.commit()
+    database.close()
+    before = [m for m in bags.read_raw(source) if m[0] in ('/chatter', '/other/image')]
+    assert len(before) == 3
+
+    assert replay(source, '-o', tmp_path / out, '--keep') == 0
+    after = [m for m in bags.read_raw(tmp_path / out) if m[0] in ('/chatter', '/other/image')]
+    assert after == before
+    assert {kind for topic, kind, *_ in after if topic == '/chatter'} == {'robot_msgs/msg/Secret'}
+    # What it holds of known types is read as ever, and may be replayed and kept again.
+    again = tmp_path / 'again.mcap'
+    assert replay(tmp_path / out, '-o', again, '--keep', '--only', 'project_points.points') == 2
+    source_again = bags.write(tmp_path / 'depth.mcap', bags.scene())
+    assert replay(source_again, '-o', again) == 0
+
+
+def test_keep_passes_two_types_of_one_topic_on_as_two(bags, tmp_path):
+    source = bags.write(tmp_path / 'in.bag', bags.scene())
+    mixed = tmp_path / 'mixed.bag'
+    from rosbags.rosbag1 import Writer as Writer1
+
+    with Writer1(mixed) as writer:
+        connections = {}
+        with open_bag(source) as reader:
+            for c, log_ns, raw in reader.messages():
+                if c.topic not in connections:
+                    connections[c.topic] = writer.add_connection(
+                        c.topic, c.msgtype, typestore=bags.ROS1
+                    )
+                writer.write(connections[c.topic], log_ns, raw)
+        t = bags.START_NS
+        for kind, value in (('std_msgs/msg/String', 'a'), ('std_msgs/msg/Int32', 5)):
+            both = writer.add_connection('/both', kind, typestore=bags.ROS1)
+            message = bags.ROS1.types[kind](data=value)
+            writer.write(both, t, bags.ROS1.serialize_ros1(message, kind))
+    assert replay(mixed, '-o', tmp_path / 'out.mcap', '--keep') == 0
+    with open_bag(tmp_path / 'out.mcap') as reader:
+        found = {
+            c.msgtype: reader.deserialize(raw, c.msgtype).data
+            for c, _, raw in reader.messages()
+            if c.topic == '/both'
+        }
+    assert found == {'std_msgs/msg/String': 'a', 'std_msgs/msg/Int32': 5}
 
 
 def test_keep_turns_the_tf_of_old_bags_into_tf2(bags, tmp_path):
@@ -559,9 +611,10 @@ def test_a_compressed_chunk_that_is_damaged_keeps_what_came_before(bags, tmp_pat
     path.write_bytes(octets)
 
     stages = ('--stages', 'project_points', '--project-points.stride-px', '8')
-    text = refuse('replay', path, '-o', tmp_path / 'out.mcap', *stages)
+    text = refuse('replay', path, '-o', tmp_path / 'out.mcap', *stages, exit_code=1)
     assert 'is damaged' in text
-    assert len(bags.read(tmp_path / 'out.mcap')) > 0
+    count = len(bags.read(tmp_path / 'out.mcap'))
+    assert f'out.mcap holds the {count} messages written before' in text
 
 
 def test_wanting_topics_are_named(bags, tmp_path, refuse):
@@ -615,6 +668,64 @@ def test_an_image_that_is_no_depth_is_refused(bags, tmp_path, refuse, encoding):
     assert f'/camera/depth/image_rect: encoding {encoding!r} is not a depth image' in text
 
 
+@pytest.mark.parametrize(
+    ('encoding', 'channels', 'dtype'),
+    [('bayer_grbg8', 1, np.uint8), ('rgb16', 3, np.uint16), ('32FC1', 1, np.float32)],
+)
+def test_colour_that_cannot_be_read_is_counted_and_left_out(
+    bags, tmp_path, capsys, encoding, channels, dtype
+):
+    pixels_ = np.ones((bags.HEIGHT, bags.WIDTH, channels), dtype)
+    scene = [
+        m._replace(msg=bags.image(stamp_ns(m.msg), pixels_, encoding)) if 'color' in m.topic else m
+        for m in bags.scene(3)
+    ]
+    source = bags.write(tmp_path / 'in.mcap', scene)
+    assert replay(source, '-o', tmp_path / 'out.mcap') == 0
+    err = capsys.readouterr().err
+    if 'left out' in err:
+        assert err.count('/camera/color/image_rect left out') == 1
+        assert f'3 images of /camera/color/image_rect left out: encoding {encoding!r}' in err
+    without = bags.write(tmp_path / 'without.mcap', bags.scene(3, color=None))
+    assert replay(without, '-o', tmp_path / 'same.mcap') == 0
+    assert bags.read_raw(tmp_path / 'out.mcap') == bags.read_raw(tmp_path / 'same.mcap')
+
+
+def test_one_cut_jpeg_costs_its_own_colour_alone(bags, tmp_path, capsys):
+    scene, cut = [], 0
+    for m in bags.scene(3, color='jpeg'):
+        if 'color' in m.topic:
+            cut += 1
+            if cut == 2:
+                octets = np.asarray(m.msg.data)
+                m.msg.data = octets[: len(octets) * 3 // 4]  # OpenCV would fill the rest with grey
+        scene.append(m)
+    source = bags.write(tmp_path / 'in.mcap', scene)
+    assert replay(source, '-o', tmp_path / 'out.mcap') == 0
+    err = capsys.readouterr().err
+    assert '1 images of /camera/color/image_rect/compressed left out' in err.replace('\n', ' ')
+    clouds = on(bags.read(tmp_path / 'out.mcap'), '/camera/points')
+    assert ['rgb' in {field.name for field in cloud.fields} for cloud in clouds] == [
+        True,
+        False,
+        True,
+    ]
+
+
+def test_a_depth_image_that_cannot_be_read_ends_the_run_and_keeps_what_came_before(
+    bags, tmp_path, refuse
+):
+    scene = bags.scene(3, color=None)
+    last = scene[-1]
+    last.msg.data = last.msg.data[:-100]
+    source = bags.write(tmp_path / 'in.mcap', scene)
+    text = refuse('replay', source, '-o', tmp_path / 'out.mcap', exit_code=1)
+    assert '/camera/depth/image_rect: 64x48' in text
+    messages = bags.read(tmp_path / 'out.mcap')
+    assert len(on(messages, '/camera/points')) == 2
+    assert text.endswith(f'out.mcap holds the {len(messages)} messages written before\n')
+
+
 # ------------------------------------------------------------------------------- bad output
 
 
@@ -626,7 +737,7 @@ def test_an_existing_output_is_never_touched(bags, tmp_path, refuse):
         assert 'exists already' in refuse('replay', source, '-o', out)
         assert out.read_text() == 'mine'
     before = source.read_bytes()
-    assert 'exists already' in refuse('replay', source, '-o', source)
+    assert 'is the recording to be read' in refuse('replay', source, '-o', source)
     assert source.read_bytes() == before
 
 
@@ -651,24 +762,6 @@ def test_mcap_name_and_sqlite3_contradict(bags, tmp_path, refuse):
     assert 'without .mcap' in text
 
 
-def test_a_full_disk_is_said_in_one_line_and_leaves_what_fitted(
-    bags, tmp_path, refuse, monkeypatch
-):
-    source = bags.write(tmp_path / 'in.mcap', bags.scene(4))
-    written = []
-
-    def write(self, connection, timestamp, data, _write=McapWriter.write):
-        if len(written) == 15:
-            raise OSError(errno.ENOSPC, 'No space left on device')
-        written.append(timestamp)
-        _write(self, connection, timestamp, data)
-
-    monkeypatch.setattr(McapWriter, 'write', write)
-    text = refuse('replay', source, '-o', tmp_path / 'out.mcap')
-    assert 'the disk is full; 15 messages were written' in text
-    assert len(bags.read(tmp_path / 'out.mcap')) == 15
-
-
 @pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
 def test_a_file_that_may_not_grow_is_said_in_one_line(bags, tmp_path, storage):
     source = bags.write(tmp_path / 'in.mcap', bags.scene(20))
@@ -685,8 +778,10 @@ def test_a_file_that_may_not_grow_is_said_in_one_line(bags, tmp_path, storage):
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 2, done.stderr
+    assert done.returncode == 1, done.stderr
     assert done.stderr.startswith(f'depth-refiner: cannot write {tmp_path}/out: ')
+    assert done.stderr.endswith('nothing was written\n')
+    assert not (tmp_path / 'out').exists()
     assert done.stderr.count('\n') == 1
 
 
@@ -711,7 +806,8 @@ def test_ctrl_c_in_a_stage_leaves_a_readable_bag(bags, tmp_path, monkeypatch, ca
     assert len(on(bags.read(tmp_path / name), '/camera/points')) == 2
 
 
-def test_sigint_ends_a_running_replay(bags, tmp_path):
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signals_end_a_running_replay(bags, tmp_path, number):
     source = bags.write(tmp_path / 'in.mcap', bags.scene(3000, color=None))
     out = tmp_path / 'out.mcap'
     process = subprocess.Popen(
@@ -726,23 +822,32 @@ def test_sigint_ends_a_running_replay(bags, tmp_path):
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < deadline_s
         time.sleep(0.02)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, err = process.communicate(timeout=20)
 
-    assert process.returncode == 130, err
+    assert process.returncode == 128 + number, err
     assert 'Traceback' not in err
+    total = len(bags.read(out))
+    assert err == f'interrupted: {out} holds the {total} messages written before\n'
     count = len(on(bags.read(out), '/camera/points'))
     assert 0 < count < 3000
     assert not partial.parent.exists()
 
 
-def test_a_partial_bag_of_an_earlier_crash_is_no_obstacle(bags, tmp_path):
+def test_what_a_killed_run_had_written_is_moved_aside_and_named(bags, tmp_path, capsys):
     source = bags.write(tmp_path / 'in.mcap', bags.scene(1))
     stale = tmp_path / '.out.mcap.partial'
     stale.mkdir()
-    (stale / 'junk').write_text('')
-    assert replay(source, '-o', tmp_path / 'out.mcap') == 0
-    assert not stale.exists()
+    (stale / 'out.mcap').write_text('half a recording')
+    for number in (1, 2):
+        assert replay(source, '-o', tmp_path / 'out.mcap') == 0
+        assert not stale.exists()
+        assert (tmp_path / f'out_cut_{number}.mcap').read_text() == 'half a recording'
+        err = capsys.readouterr().err
+        assert f'mcap recover {tmp_path}/out_cut_{number}.mcap' in err
+        (tmp_path / 'out.mcap').unlink()
+        stale.mkdir()
+        (stale / 'out.mcap').write_text('half a recording')
 
 
 def test_the_module_runs_as_a_command(bags, tmp_path):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 import errno
+import resource
 import threading
 from types import SimpleNamespace
 
@@ -22,12 +23,14 @@ from depth_refiner_ros.data import (
     RigidTransform,
     StddevImage,
 )
+from depth_refiner_ros.hosts import storages
 from depth_refiner_ros.hosts.bag import (
     FAMILY,
     STORE,
     BagError,
     BagWriter,
     Frames,
+    RunError,
     Summary,
     open_bag,
     record,
@@ -52,7 +55,7 @@ VALUES = {
 }
 TOPICS = {'depth': '/depth', 'camera': '/camera_info', 'color': '/color', 'provenance': '/p'}
 
-NAMES = [('bare.mcap', 'mcap'), ('folder', 'mcap'), ('folder', 'sqlite3')]
+NAMES = [('bare.mcap', 'mcap'), ('bare.db3', 'mcap'), ('folder', 'mcap'), ('folder', 'sqlite3')]
 
 
 def at(value, stamp_ns, frame_id='optical'):
@@ -100,7 +103,7 @@ def test_every_value_comes_back(tmp_path, name, storage):
         value = decode(type(VALUES[topic]), msg, topic)
         assert value.header == HEADER
     assert decode(DepthImage, messages[0][2]).encoding == '16UC1'
-    assert path.is_file() == (name == 'bare.mcap')
+    assert path.is_file() == name.startswith('bare.')
     assert not list(tmp_path.glob('.*'))
 
 
@@ -155,6 +158,29 @@ def test_a_recording_of_nothing_is_readable(tmp_path, name, storage):
     assert read(tmp_path / name) == []
 
 
+@pytest.mark.parametrize(
+    ('name', 'words'),
+    [
+        ('x.bag', 'ROS 1 bags are read but not written; name it x.mcap'),
+        ('x.BAG', 'name it x.mcap'),
+        ('x.MCAP', 'small letters: x.mcap'),
+        ('x.Db3', 'small letters: x.db3'),
+        ('x.mcap.zstd', 'name it x.mcap'),
+        ('x.tar.gz', 'name it x.mcap'),
+    ],
+)
+def test_names_of_other_kinds_of_files_are_refused(tmp_path, name, words):
+    with pytest.raises(BagError) as caught:
+        BagWriter(tmp_path / name)
+    assert words in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_may_have_any_other_name(tmp_path):
+    for name in ('run.2', 'kitchen.v2', 'a b'):
+        assert read(write(tmp_path / name, [('/depth', 1, DEPTH)]))
+
+
 @pytest.mark.parametrize(('name', 'storage'), NAMES)
 def test_paths_that_cannot_be_written(tmp_path, name, storage):
     (tmp_path / name).write_text('mine')
@@ -174,7 +200,7 @@ def test_a_write_that_fails_is_told_at_the_next_write_or_the_end(tmp_path, monke
 
     monkeypatch.setattr(McapWriter, 'write', full)
     with (
-        pytest.raises(BagError, match='the disk is full; 0 messages'),
+        pytest.raises(BagError, match='the disk is full; nothing was written'),
         BagWriter(tmp_path / 'a.mcap') as writer,
     ):
         writer.write('/depth', 1, DEPTH)
@@ -185,6 +211,35 @@ def test_a_write_that_fails_is_told_at_the_next_write_or_the_end(tmp_path, monke
         for i in range(100_000):
             writer.write('/depth', i, DEPTH)
     assert i < 1000
+
+
+@pytest.mark.parametrize(('name', 'storage'), NAMES)
+@pytest.mark.parametrize('limit_bytes', [1_500_000, 2_700_000])
+def test_a_full_disk_costs_the_last_megabytes(tmp_path, monkeypatch, name, storage, limit_bytes):
+    monkeypatch.setattr(storages, '_COMMIT_BYTES', 1 << 20)
+    header = Header(0, 'optical')
+    images = [DepthImage(header, np.full((80, 60), 1 + i / 1000, np.float32)) for i in range(200)]
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    writer = BagWriter(tmp_path / name, storage=storage)
+    try:
+        with pytest.raises(RunError, match='cannot write') as caught, writer:  # noqa: PT012
+            for i, image in enumerate(images):
+                if i == 1:
+                    resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, hard))
+                writer.write('/depth', i, image)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    messages = read(tmp_path / name)
+    message_bytes = 80 * 60 * 4
+    assert 1 << 20 <= len(messages) * message_bytes <= limit_bytes
+    assert str(caught.value).endswith(f'holds the {len(messages)} messages written before')
+    for i, (_, log_ns, message) in enumerate(messages):
+        assert log_ns == i
+        np.testing.assert_array_equal(
+            np.frombuffer(message.data, np.float32), images[i].depth_m.ravel()
+        )
+    leftovers = {path.name for path in tmp_path.rglob('.*')}
+    assert not leftovers
 
 
 def test_no_thread_outlives_its_recording(tmp_path):
