@@ -22,7 +22,7 @@ OPTIONAL = {
     'yaml': ('config', 'cli'),
     'rich': ('cli',),
     'tyro': ('cli',),
-    'rosbags': ('hosts.bag', 'hosts.chunks', 'hosts.zenoh', 'cli'),
+    'rosbags': ('hosts.bag', 'hosts.chunks', 'hosts.storages', 'hosts.zenoh', 'cli'),
     'zenoh': ('hosts.zenoh',),
     'torch': ('inference',),
     'onnxruntime': ('inference',),
