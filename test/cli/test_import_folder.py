@@ -137,7 +137,7 @@ def test_what_the_folder_does_not_say(bags, tum, tmp_path, capsys, refuse):
         (lambda f: (f / 'camera.json').unlink(), 'neither camera.json'),
         (lambda f: (f / 'camera.json').write_text('{'), 'is not JSON'),
         (lambda f: (f / 'camera.json').write_text('{}'), "has no 'width'"),
-        (lambda f: (f / 'depth/001.png').write_bytes(b'x'), '001.png is not a readable image'),
+        (lambda f: (f / 'depth/000.png').write_bytes(b'x'), '000.png is not a readable image'),
         (lambda f: (f / 'poses/001.txt').write_text(''), '4x4'),
         (lambda f: [p.unlink() for p in (f / 'depth').iterdir()], 'no depth images'),
     ],
@@ -146,6 +146,17 @@ def test_damaged_folders_are_refused_in_one_line(folder, tmp_path, refuse, damag
     source = folder()
     damage(source)
     assert words in refuse('import', source, '-o', tmp_path / 'x.mcap')
+
+
+def test_what_came_before_a_damaged_image_is_kept(bags, folder, tmp_path, refuse):
+    source, out = folder(), tmp_path / 'x.mcap'
+    (source / 'depth/001.png').write_bytes(b'x')
+    text = refuse('import', source, '-o', out, exit_code=1)
+    count = len(bags.read(out))
+    assert count > 0
+    assert text.endswith(
+        f'001.png is not a readable image; {out} holds the {count} messages written before\n'
+    )
 
 
 def test_bad_arguments(folder, tmp_path, refuse):
