@@ -53,7 +53,13 @@ VALUES = {
     '/camera_info': CAMERA,
     '/points': PointCloud(HEADER, np.ones((*SHAPE, 3), np.float32)),
 }
-TOPICS = {'depth': '/depth', 'camera': '/camera_info', 'color': '/color', 'provenance': '/p'}
+TOPICS = {
+    'depth': '/depth',
+    'camera': '/camera_info',
+    'color': '/color',
+    'provenance': '/p',
+    'stddev': '/s',
+}
 
 NAMES = [('bare.mcap', 'mcap'), ('bare.db3', 'mcap'), ('folder', 'mcap'), ('folder', 'sqlite3')]
 
