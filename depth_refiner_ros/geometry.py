@@ -10,7 +10,16 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from .data import Float32Array, Float64Array, Header, PinholeCamera, RigidTransform, UInt8Array
+from .data import (
+    ColorImage,
+    DepthImage,
+    Float32Array,
+    Float64Array,
+    Header,
+    PinholeCamera,
+    RigidTransform,
+    UInt8Array,
+)
 
 
 @lru_cache(maxsize=8)
@@ -36,6 +45,47 @@ def check_camera_fits(depth_m: npt.NDArray[np.generic], camera: PinholeCamera) -
             f'{camera.width}x{camera.height}; '
             'pair each image with the camera_info of its own stream'
         )
+
+
+_SAME_PX = 1.0  # drivers write the same calibration twice, and round it
+
+
+def registered(
+    color: ColorImage,
+    depth: DepthImage,
+    color_camera: PinholeCamera | None = None,
+    camera: PinholeCamera | None = None,
+) -> bool:
+    """Tell whether a colour image looks through the depth image's pixels.
+
+    It does if both have the same size, the same frame and the same intrinsics: two cameras often
+    share a size, and sometimes a frame_id. Intrinsics that are not known decide nothing.
+
+    Args:
+        color: The colour image.
+        depth: The depth image.
+        color_camera: Intrinsics of `color`.
+        camera: Intrinsics of `depth`.
+    """
+    if color.rgb.shape[:2] != depth.depth_m.shape:
+        return False
+    if color.header.frame_id != depth.header.frame_id:
+        return False
+    return color_camera is None or camera is None or same_intrinsics(color_camera, camera)
+
+
+def same_intrinsics(one: PinholeCamera, other: PinholeCamera) -> bool:
+    """Tell whether two cameras see every direction in the same pixel, to one pixel."""
+    if (one.width, one.height) != (other.width, other.height):
+        return False
+
+    def apart_px(size: int, f: float, c: float, f_other: float, c_other: float) -> float:
+        # Where the other camera sees what the one sees in its first and its last pixel.
+        return max(abs((edge - c) * f_other / f + c_other - edge) for edge in (0, size - 1))
+
+    x_px = apart_px(one.width, one.fx, one.cx, other.fx, other.cx)
+    y_px = apart_px(one.height, one.fy, one.cy, other.fy, other.cy)
+    return max(x_px, y_px) <= _SAME_PX
 
 
 def points_from_depth(depth_m: Float32Array, camera: PinholeCamera) -> Float32Array:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 import numpy as np
 import pytest
 
-from depth_refiner_ros.data import Header, PinholeCamera, RigidTransform
+from depth_refiner_ros.data import ColorImage, DepthImage, Header, PinholeCamera, RigidTransform
 from depth_refiner_ros.geometry import (
     TransformTree,
     check_camera_fits,
@@ -16,6 +16,8 @@ from depth_refiner_ros.geometry import (
     points_from_depth,
     register_color,
     register_depth,
+    registered,
+    same_intrinsics,
 )
 
 HEADER = Header(0, 'depth')
@@ -456,3 +458,35 @@ def test_lookup_does_not_depend_on_stamps():
     old = transform(1.0, 0.0, 0.0, parent='a', child='b')
     tree = TransformTree([replace(old, header=Header(9, 'a')), old])
     assert tree.lookup('a', 'b') is not None
+
+
+@pytest.mark.parametrize(
+    ('changes', 'same'),
+    [
+        ({}, True),
+        ({'cx': 320.4}, True),
+        ({'cx': 322.0}, False),
+        # 615 against 616: the first column, 319.5 px from the centre, moves 319.5 / 615 = 0.52 px.
+        ({'fx': 616.0}, True),
+        # 615 against 618: 3 * 319.5 / 615 = 1.56 px.
+        ({'fx': 618.0}, False),
+        ({'fy': 385.0, 'fx': 385.0}, False),
+        ({'height': 400}, False),
+    ],
+)
+def test_two_cameras_are_one_if_every_pixel_sees_the_same_to_one_pixel(changes, same):
+    camera = PinholeCamera(Header(0, 'optical'), 640, 480, 615.0, 615.0, 319.5, 239.5)
+    assert same_intrinsics(camera, replace(camera, **changes)) == same
+
+
+def test_registered_means_size_frame_and_intrinsics():
+    header = Header(0, 'optical')
+    depth = DepthImage(header, np.ones((48, 64), np.float32))
+    color = ColorImage(header, np.zeros((48, 64, 3), np.uint8))
+    camera = PinholeCamera(header, 64, 48, 60.0, 60.0, 31.5, 23.5)
+    other = replace(camera, fx=96.0, fy=96.0)
+    assert registered(color, depth)
+    assert registered(color, depth, camera, camera)
+    assert not registered(color, depth, other, camera)
+    assert not registered(replace(color, header=Header(0, 'rgb')), depth, camera, camera)
+    assert not registered(replace(color, rgb=color.rgb[:40]), depth, camera, camera)

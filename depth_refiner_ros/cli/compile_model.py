@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 import tyro
 
 from ..config import Configuration, camera_preset, configure, read_parameters
+from ..geometry import registered
 from ..hosts import bag as bags
 from ..inference import compiling
 from ..inference.engine_cache import cache_folder
@@ -22,7 +23,6 @@ from ..inference.model import Model, model_path
 from ..inference.onnx_file import OnnxFile, read_onnx
 from ..stage import topic_inputs
 from ..stages.inpaint_depth import InpaintDepthParameters, model_inputs
-from ..stages.project_points import registered
 from .info import output_console
 from .replay import topics_of
 
@@ -172,6 +172,8 @@ def _frames(
             depth, color = values['depth'], values.get('color')
             if 'register_color.color' in outputs:
                 color = outputs['register_color.color']
-            elif color is not None and not registered(color, depth):
+            elif color is not None and not registered(
+                color, depth, values.get('color_camera'), values['camera']
+            ):
                 color = None
             yield model_inputs(depth.depth_m, None if color is None else color.rgb, reduction)

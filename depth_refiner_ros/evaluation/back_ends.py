@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from ..data import ColorImage, DepthImage
+from ..geometry import registered
 from ..inference import BACK_ENDS, Model, ModelError, load_model
 from ..inference.bare import bare_back_end
 from ..inference.model import model_path
 from ..inference.onnx_file import read_onnx
 from ..stages.inpaint_depth import model_inputs
-from ..stages.project_points import registered
 from .speed import (
     Clip,
     Watch,
@@ -139,5 +139,6 @@ def _counting(contender: Callable[[int], object], cpu_s: list[float]) -> Callabl
 def _inputs(values: Frame, reduction: int) -> dict[str, Any]:
     depth: DepthImage = values['depth']
     color: ColorImage | None = values.get('color')
-    rgb = color.rgb if color is not None and registered(color, depth) else None
+    cameras = values.get('color_camera'), values.get('camera')
+    rgb = color.rgb if color is not None and registered(color, depth, *cameras) else None
     return model_inputs(depth.depth_m, rgb, reduction)

@@ -15,9 +15,8 @@ import cv2
 import numpy as np
 
 from ..data import ColorImage, DepthImage, Float32Array, PinholeCamera, UInt8Array
-from ..geometry import check_camera_fits, fill_nearest
+from ..geometry import check_camera_fits, fill_nearest, registered
 from ..stage import Input, Parameters, Stage, Topic, parameter
-from ..stages.project_points import registered
 
 _INPAINT_RADIUS_PX = 3
 
@@ -30,6 +29,7 @@ class Peer(ABC):
         'depth': Topic(DepthImage, 'depth/image_rect'),
         'camera': Topic(PinholeCamera, 'depth/camera_info', latched=True),
         'color': Topic(ColorImage, 'color/image_rect', optional=True),
+        'color_camera': Topic(PinholeCamera, 'color/camera_info', optional=True, latched=True),
     }
     outputs: ClassVar[Mapping[str, Topic]] = {'depth': Topic(DepthImage, 'depth_peer/image_rect')}
 
@@ -37,7 +37,11 @@ class Peer(ABC):
         self.parameters = parameters or self.Parameters()
 
     def __call__(
-        self, depth: DepthImage, camera: PinholeCamera, color: ColorImage | None = None
+        self,
+        depth: DepthImage,
+        camera: PinholeCamera,
+        color: ColorImage | None = None,
+        color_camera: PinholeCamera | None = None,
     ) -> dict[str, DepthImage]:
         """Return the peer's depth of one frame.
 
@@ -45,7 +49,9 @@ class Peer(ABC):
             ValueError: If the camera has another size than the depth.
         """
         check_camera_fits(depth.depth_m, camera)
-        guide = color.rgb if color is not None and registered(color, depth) else None
+        guide = None
+        if color is not None and registered(color, depth, color_camera, camera):
+            guide = color.rgb
         return {'depth': replace(depth, depth_m=self.fill(depth, camera, guide))}
 
     @abstractmethod

@@ -21,7 +21,7 @@ from ..data import ColorImage, DepthImage, Header, PinholeCamera
 from ..folders import DEPTH_FRAME, metres
 from ..stage import Parameters, parameter
 
-PORTS = ('depth', 'camera', 'color')
+PORTS = ('depth', 'camera', 'color', 'color_camera')
 """What a frame can hold."""
 
 PRESET = {f'{stage}.sensor': 'realsense_d400' for stage in ('refine_depth', 'inpaint_depth')}
@@ -226,6 +226,7 @@ class RealSense(AbstractContextManager['RealSense']):
                 pixels = pixels[..., ::-1]
             # The SDK takes its memory back once the frame is gone.
             frame['color'] = ColorImage(header, np.array(pixels, order='C'))
+            frame['color_camera'] = frame['camera']
         return frame
 
     def _stamp_ns(self, frame: Any) -> int:

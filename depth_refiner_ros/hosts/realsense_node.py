@@ -19,6 +19,7 @@ OUTPUTS = {
     'depth': Topic(DepthImage, 'depth/image_rect'),
     'camera': Topic(PinholeCamera, 'depth/camera_info'),
     'color': Topic(ColorImage, 'color/image_rect'),
+    'color_camera': Topic(PinholeCamera, 'color/camera_info'),
 }
 """What the stages subscribe to, in the same namespace."""
 

@@ -13,9 +13,8 @@ import numpy.typing as npt
 from ..data import ColorImage, DepthImage, Header, PinholeCamera
 from ..filters.depth_of_field import MAX_BLUR_PX, blur, circle_of_confusion_px
 from ..filters.focus import FocusPull, depth_around_m, nearest_object_m
-from ..geometry import check_camera_fits, fill_nearest
+from ..geometry import check_camera_fits, fill_nearest, registered
 from ..stage import Input, Parameters, Topic, parameter
-from .project_points import registered
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +86,7 @@ class BlurBackground:
         'depth': Topic(DepthImage, 'depth/image_rect'),
         'camera': Topic(PinholeCamera, 'depth/camera_info', latched=True),
         'color': Topic(ColorImage, 'color/image_rect'),
+        'color_camera': Topic(PinholeCamera, 'color/camera_info', optional=True, latched=True),
     }
     # A port of its own: as `color` it would become the guide of the stages after it.
     outputs: ClassVar[Mapping[str, Topic]] = {
@@ -98,7 +98,11 @@ class BlurBackground:
         self._pull = FocusPull()
 
     def __call__(
-        self, depth: DepthImage, camera: PinholeCamera, color: ColorImage | None = None
+        self,
+        depth: DepthImage,
+        camera: PinholeCamera,
+        color: ColorImage | None = None,
+        color_camera: PinholeCamera | None = None,
     ) -> dict[str, ColorImage]:
         """Return the blurred picture, or nothing where an earlier stage had no colour to register.
 
@@ -109,7 +113,7 @@ class BlurBackground:
         check_camera_fits(depth.depth_m, camera)
         if color is None:
             return {}
-        if not registered(color, depth):
+        if not registered(color, depth, color_camera, camera):
             raise ValueError(
                 f'the colour image, {_described(color.header, color.rgb)}, is not registered to '
                 f'the depth, {_described(depth.header, depth.depth_m)}; put register_color before '

@@ -25,10 +25,9 @@ from ..data import (
 )
 from ..filters.alignment import Alignment, fit_alignment
 from ..filters.noise import SENSORS
-from ..geometry import check_camera_fits
+from ..geometry import check_camera_fits, registered
 from ..inference import BACK_ENDS, ChosenModel, Inference, Learned
 from ..stage import Input, Parameters, Topic, parameter
-from .project_points import registered
 
 _WORKING_WIDTH_PX = 640
 """Width of the pictures the model was made for."""
@@ -91,6 +90,7 @@ class EstimateDepth(Learned):
         'color': Topic(ColorImage, 'color/image_rect'),
         'color_camera': Topic(PinholeCamera, 'color/camera_info', latched=True),
         'depth': Topic(DepthImage, 'depth/image_rect', optional=True),
+        'camera': Topic(PinholeCamera, 'depth/camera_info', optional=True, latched=True),
         'stddev': Topic(StddevImage, 'depth/stddev', optional=True),
         'provenance': Topic(ProvenanceImage, 'depth/provenance', optional=True),
     }
@@ -116,6 +116,7 @@ class EstimateDepth(Learned):
         color: ColorImage | None,
         color_camera: PinholeCamera,
         depth: DepthImage | None = None,
+        camera: PinholeCamera | None = None,
         stddev: StddevImage | None = None,
         provenance: ProvenanceImage | None = None,
     ) -> dict[str, Any]:
@@ -140,7 +141,9 @@ class EstimateDepth(Learned):
                 f'the colour is {shape[1]}x{shape[0]}, its camera {color_camera.width}x'
                 f'{color_camera.height}; is its camera_info that of another resolution?'
             )
-        came = depth if depth is not None and registered(color, depth) else None
+        came = None
+        if depth is not None and registered(color, depth, color_camera, camera):
+            came = depth
         outputs = self._said(color, color_camera)
         if outputs is None:
             depth_m = np.full(shape, np.nan, np.float32)

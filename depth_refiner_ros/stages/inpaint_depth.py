@@ -27,10 +27,9 @@ from ..data import (
 )
 from ..filters.inpaint import Inpainting, inpaint, narrow, without_strays
 from ..filters.noise import SENSORS
-from ..geometry import check_camera_fits
+from ..geometry import check_camera_fits, registered
 from ..inference import BACK_ENDS, ChosenModel, Inference, Learned, is_any_installed
 from ..stage import Input, Parameters, Topic, parameter
-from .project_points import registered
 
 DEFAULT_MODEL = 'depth_small'
 """What `model: auto` takes."""
@@ -174,6 +173,7 @@ class InpaintDepth(Learned):
         'stddev': Topic(StddevImage, 'depth/stddev', optional=True),
         'provenance': Topic(ProvenanceImage, 'depth/provenance', optional=True),
         'color': Topic(ColorImage, 'color/image_rect', optional=True),
+        'color_camera': Topic(PinholeCamera, 'color/camera_info', optional=True, latched=True),
     }
     outputs: ClassVar[Mapping[str, Topic]] = {
         'depth': Topic(DepthImage, 'depth_inpainted/image_rect'),
@@ -199,6 +199,7 @@ class InpaintDepth(Learned):
         stddev: StddevImage | None = None,
         provenance: ProvenanceImage | None = None,
         color: ColorImage | None = None,
+        color_camera: PinholeCamera | None = None,
     ) -> dict[str, Any]:
         """Return the filled frame.
 
@@ -211,7 +212,9 @@ class InpaintDepth(Learned):
         measured_stddev_m = SENSORS[p.sensor].stddev_m(depth.depth_m, camera.fx)
         if stddev is not None:
             measured_stddev_m = deviations_m(depth, stddev, measured_stddev_m)
-        guide = color.rgb if color is not None and p.color and registered(color, depth) else None
+        guide = None
+        if color is not None and p.color and registered(color, depth, color_camera, camera):
+            guide = color.rgb
         learned = self._learned(depth.depth_m, guide)
         if learned is None:
             depth_m, stddev_m, filled = inpaint(

@@ -20,7 +20,7 @@ from ..data import (
     check_companions_fit,
     trusted,
 )
-from ..geometry import check_camera_fits, points_from_depth
+from ..geometry import check_camera_fits, points_from_depth, registered
 from ..stage import Input, Parameters, Topic, parameter
 
 
@@ -53,7 +53,7 @@ class ProjectPointsParameters(Parameters):
 class ProjectPoints:
     """Projects depth into an organised cloud, one point a pixel, NaN where there is none.
 
-    Colour is used when it is registered to the depth: same size and same frame.
+    Colour is used when it is registered to the depth: same size, frame and intrinsics.
     """
 
     Parameters: ClassVar[Any] = ProjectPointsParameters
@@ -61,6 +61,7 @@ class ProjectPoints:
         'depth': Topic(DepthImage, 'depth/image_rect'),
         'camera': Topic(PinholeCamera, 'depth/camera_info', latched=True),
         'color': Topic(ColorImage, 'color/image_rect', optional=True),
+        'color_camera': Topic(PinholeCamera, 'color/camera_info', optional=True, latched=True),
         'provenance': Topic(ProvenanceImage, 'depth/provenance', optional=True),
     }
     outputs: ClassVar[Mapping[str, Topic]] = {'points': Topic(PointCloud, 'points')}
@@ -73,6 +74,7 @@ class ProjectPoints:
         depth: DepthImage,
         camera: PinholeCamera,
         color: ColorImage | None = None,
+        color_camera: PinholeCamera | None = None,
         provenance: ProvenanceImage | None = None,
     ) -> dict[str, PointCloud]:
         """Return the cloud of one frame.
@@ -96,17 +98,11 @@ class ProjectPoints:
             kept = enough if kept is None else kept & enough
         if kept is not None:
             depth_m = np.where(kept, depth_m, np.float32(np.nan))
-        rgb = color.rgb if color is not None and p.color and registered(color, depth) else None
+        rgb = None
+        if color is not None and p.color and registered(color, depth, color_camera, camera):
+            rgb = color.rgb
         points_m = points_from_depth(depth_m, camera)
         if p.stride_px > 1:
             points_m = np.ascontiguousarray(points_m[:: p.stride_px, :: p.stride_px])
             rgb = None if rgb is None else rgb[:: p.stride_px, :: p.stride_px]
         return {'points': PointCloud(depth.header, points_m, rgb)}
-
-
-def registered(color: ColorImage, depth: DepthImage) -> bool:
-    """Tell whether a colour image looks through the depth image's pixels."""
-    return (
-        color.rgb.shape[:2] == depth.depth_m.shape
-        and color.header.frame_id == depth.header.frame_id
-    )

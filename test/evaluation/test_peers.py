@@ -102,7 +102,7 @@ def test_a_camera_of_another_size_is_refused(peer):
 
 def test_peers_run_where_pipelines_do():
     pipeline = compose({'first': Nearest, 'second': Raw})()
-    assert set(topic_inputs(type(pipeline))) == {'depth', 'camera', 'color'}
+    assert set(topic_inputs(type(pipeline))) == {'depth', 'camera', 'color', 'color_camera'}
     camera = PinholeCamera(HEADER, 60, 40, 500, 500, 30, 20)
     outputs = pipeline(depth=DepthImage(HEADER, wall_with_hole()), camera=camera)
     assert np.isfinite(outputs['second.depth'].depth_m).all()

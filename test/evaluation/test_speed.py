@@ -57,7 +57,7 @@ def test_stamps_go_on_and_are_shared_by_a_frame():
 def test_simulated_frames_have_what_the_pipeline_takes():
     points = configure({'stages': 'project_points'})
     (frame,) = speed.simulated_frames(1, WIDTH, HEIGHT, points.pipeline).values
-    assert sorted(frame) == ['camera', 'color', 'depth']
+    assert sorted(frame) == ['camera', 'color', 'color_camera', 'depth']
     refine = configure({'stages': 'refine_depth'})
     (frame,) = speed.simulated_frames(1, WIDTH, HEIGHT, refine.pipeline).values
     assert sorted(frame) == ['camera', 'depth']
@@ -66,7 +66,9 @@ def test_simulated_frames_have_what_the_pipeline_takes():
 
 def test_frames_of_a_recording(tmp_path):
     configuration = configure({'stages': 'project_points'})
-    topics = {port: f'/c/{port}' for port in ('depth', 'camera', 'color', 'provenance')}
+    topics = {
+        port: f'/c/{port}' for port in ('depth', 'camera', 'color', 'color_camera', 'provenance')
+    }
     with BagWriter(tmp_path / 'some.mcap') as writer:
         for i in range(5):
             for port, value in values(i * 1_000_000, 1.0 + i).items():
@@ -80,7 +82,9 @@ def test_frames_of_a_recording(tmp_path):
 
 def test_a_recording_without_a_complete_frame_is_refused(tmp_path):
     configuration = configure({'stages': 'project_points'})
-    topics = {port: f'/c/{port}' for port in ('depth', 'camera', 'color', 'provenance')}
+    topics = {
+        port: f'/c/{port}' for port in ('depth', 'camera', 'color', 'color_camera', 'provenance')
+    }
     with BagWriter(tmp_path / 'some.mcap') as writer:
         writer.write('/c/depth', 0, values(0)['depth'])
         writer.write('/c/camera', 0, values(0)['camera'])

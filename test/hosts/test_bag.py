@@ -57,6 +57,7 @@ TOPICS = {
     'depth': '/depth',
     'camera': '/camera_info',
     'color': '/color',
+    'color_camera': '/color_info',
     'provenance': '/p',
     'stddev': '/s',
 }

@@ -506,7 +506,7 @@ def test_a_source_needs_no_publishers_and_leaves_the_other_inputs(live, node):
         watching = node('watching')
         wait(lambda: watching.count_publishers('/camera/depth/image_rect') == 1)
         subscribed = {item.topic for item in watching.endpoints('MS')}
-        assert subscribed == {'/camera/color/image_rect'}
+        assert subscribed == {'/camera/color/image_rect', '/camera/color/camera_info'}
         assert made.warnings == []
     finally:
         cameras.go_on.set()

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -88,6 +90,13 @@ def test_colour_of_another_frame_or_size_is_left_out():
     assert ProjectPoints()(depth(), CAMERA, color=other)['points'].rgb is None
     small = ColorImage(HEADER, rgb[:2].copy())
     assert ProjectPoints()(depth(), CAMERA, color=small)['points'].rgb is None
+
+
+def test_colour_of_another_camera_in_the_same_frame_is_left_out():
+    color = ColorImage(HEADER, np.zeros((3, 4, 3), np.uint8))
+    for camera, used in ((CAMERA, True), (replace(CAMERA, cx=CAMERA.cx + 2), False)):
+        cloud = ProjectPoints()(depth(), CAMERA, color=color, color_camera=camera)['points']
+        assert (cloud.rgb is not None) == used
 
 
 def test_wrong_sizes_are_one_sentence():

@@ -46,6 +46,8 @@ def test_colour_is_looked_up_where_the_pixel_is_seen():
     out = RegisterColor()(depth, CAMERA, color, COLOR_CAMERA, COLOR_FROM_DEPTH)
     assert out['color'].header == DEPTH_HEADER
     np.testing.assert_array_equal(out['color'].rgb[3, 2:, 0], np.arange(30))
+    # From here on the colour looks through the depth camera's lens.
+    assert out['color_camera'] == replace(CAMERA, header=DEPTH_HEADER)
 
 
 def test_registered_colour_has_the_depth_cameras_intrinsics_even_where_it_did_not_come():

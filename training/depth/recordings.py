@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from depth_refiner_ros.evaluation.protocols import cases, open_source
 from depth_refiner_ros.filters.alignment import fit_alignment
-from depth_refiner_ros.stages.project_points import registered
+from depth_refiner_ros.geometry import registered
 from depth_refiner_ros.stages.register_depth import RegisterDepth
 
 from ..mono.network import Deployed
@@ -49,8 +49,9 @@ class RealFrames:
         self.truth_m: list[Tensor] = []
         for values, truth_m in scored[::every]:
             depth, color = values['depth'], values.get('color')
+            cameras = values.get('color_camera'), values.get('camera')
             rgb = np.zeros((*depth.depth_m.shape, 3), np.uint8)
-            if color is not None and registered(color, depth):
+            if color is not None and registered(color, depth, *cameras):
                 rgb = color.rgb
             light, true_m, measured_m = reduced(
                 torch.from_numpy(rgb.transpose(2, 0, 1).copy()),
@@ -123,7 +124,7 @@ class RealViews:
             if number % every or 'color' not in values:
                 continue
             camera, depth = values['camera'], values['depth']
-            if not registered(values['color'], depth):
+            if not registered(values['color'], depth, values.get('color_camera'), camera):
                 camera = values['color_camera']
                 pose = source.transforms.lookup(
                     camera.header.frame_id, values['camera'].header.frame_id
