@@ -5,7 +5,7 @@ One YAML file serves every host, in the form ROS reads:
     /**:
       ros__parameters:
         topics: {depth: /camera/depth/image_rect_raw}
-        refine_depth: {sensor: realsense_d400, temporal: false}
+        refine_depth: {sensor: realsense_d400, temporal_filter: false}
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+import re
 from typing import Any
 
 import yaml
@@ -108,7 +109,7 @@ def read_parameters(path: Path) -> dict[str, Any]:
         ValueError: If it is not YAML of that form.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding='utf-8'))
+        content = _yaml(path.read_text(encoding='utf-8'))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         reason = ' '.join(str(error).split())
         raise ValueError(f'{path} is not a parameter file: {reason}') from None
@@ -123,6 +124,8 @@ def read_parameters(path: Path) -> dict[str, Any]:
     ]
     values: dict[str, Any] = {}
     for section in sections or [content]:
+        if section is None:
+            continue
         if not isinstance(section, dict):
             raise ValueError(f'{path}: ros__parameters must hold names and values')
         values.update(_flattened(section))
@@ -136,9 +139,31 @@ def parameter_value(text: str) -> Any:
         ValueError: If it is no value.
     """
     try:
-        return yaml.safe_load(text) if text else ''
+        return _yaml(text) if text else ''
     except yaml.YAMLError as error:
         raise ValueError(f'{text!r} is no value: {error}') from None
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads YAML as ROS does where PyYAML does not: 1e-3 is a number."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        names = [name.value for name, _ in node.value if name.tag != 'tag:yaml.org,2002:merge']
+        if twice := [name for name in names if names.count(name) > 1]:
+            # PyYAML takes the last of them in silence.
+            raise yaml.constructor.ConstructorError(
+                None, None, f'{twice[0]} is given twice', node.start_mark
+            )
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    'tag:yaml.org,2002:float', re.compile(r'[-+]?[0-9]+[eE][-+]?[0-9]+$'), list('-+0123456789')
+)
+
+
+def _yaml(text: str) -> Any:
+    return yaml.load(text, _Loader)
 
 
 _MOST_VALUES, _DEEPEST = 10_000, 8  # aliases let a few lines of YAML stand for endless trees
@@ -197,8 +222,11 @@ def configure(*sources: Mapping[str, Any]) -> Configuration:
     of_host: dict[str, Any] = {}
     of_stages: dict[str, Any] = {}
     for name, value in values.items():
-        if name.startswith(_ROS_ONLY):
+        is_empty = value is None and (name in (*STAGES, 'topics') or name.startswith('/'))
+        if is_empty or name.startswith(_ROS_ONLY):
             continue
+        if name == 'stages' and isinstance(value, list | tuple):
+            value = ','.join(map(str, value))
         head, _, rest = name.partition('.')
         if head == 'topics' and rest:
             topics[rest] = value

@@ -158,6 +158,8 @@ def _pixels(msg: Any, dtype: type, channels: int = 1) -> npt.NDArray[Any]:
     height, width, step = int(msg.height), int(msg.width), int(msg.step)
     if height < 1 or width < 1:
         raise ValueError(f'image is {width}x{height}; expected at least one pixel')
+    if not step and len(msg.data) == height * width * pixel_size:
+        step = width * pixel_size  # some drivers leave it out; it can be nothing else
     if step < width * pixel_size:
         raise ValueError(
             f'step is {step} bytes but a row of {width} {msg.encoding} pixels has '

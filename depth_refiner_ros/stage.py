@@ -60,6 +60,10 @@ def parameter(
     return field(default=default, metadata=metadata)
 
 
+_BOOLS = dict.fromkeys(('true', 'yes', 'on', 'y'), True)
+_BOOLS |= dict.fromkeys(('false', 'no', 'off', 'n'), False)
+"""The words for a bool, as ROS reads them; a command line knows nothing but words."""
+
 _ARTICLE: dict[type, str] = {bool: 'a', int: 'an', float: 'a', str: 'a'}
 
 
@@ -83,6 +87,16 @@ class Declared(NamedTuple):
         """
         if self.type is float and type(value) is int:
             value = float(value)
+        if value is None:
+            empty = "; write '' for an empty text" if self.type is str else ''
+            raise ValueError(f'parameter {self.name} has no value{empty}')
+        if self.type is bool and isinstance(value, str):
+            value = _BOOLS.get(value.lower(), value)
+        if self.type is str and isinstance(value, bool):
+            raise ValueError(
+                f'parameter {self.name} must be a str, and YAML reads on, off, yes and no as true '
+                'or false; put it in quotes'
+            )
         if not isinstance(value, bool | int | float | str) or type(value) is not self.type:
             raise ValueError(
                 f'parameter {self.name} must be {_ARTICLE[self.type]} {self.type.__name__}, '

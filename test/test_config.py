@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import re
+import textwrap
+
 import numpy as np
 import pytest
 
@@ -16,7 +19,7 @@ from depth_refiner_ros.config import (
     share_folder,
 )
 from depth_refiner_ros.data import ColorImage, DepthImage, Header
-from depth_refiner_ros.stage import Topic
+from depth_refiner_ros.stage import Topic, parameter_values
 from depth_refiner_ros.stages import STAGES
 
 
@@ -51,7 +54,10 @@ def test_a_parameter_file_in_every_form(file, content):
     }
 
 
-@pytest.mark.parametrize('content', ['', '# nothing\n', '{}', '/**: {ros__parameters: {}}'])
+@pytest.mark.parametrize(
+    'content',
+    ['', '# nothing\n', '{}', '/**: {ros__parameters: {}}', '/**:\n  ros__parameters:\n'],
+)
 def test_an_empty_file_changes_nothing(file, content):
     assert read_parameters(file(content)) == {}
 
@@ -72,6 +78,47 @@ def test_a_file_of_another_form(file, content):
     with pytest.raises(ValueError, match=r'p\.yaml') as caught:
         read_parameters(file(content))
     assert '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize('content', ['/**:', 'topics:', 'refine_depth:\ninpaint_depth: ~'])
+def test_empty_blocks_change_nothing(file, content):
+    configuration = configure(read_parameters(file(content)))
+    assert configuration.host == config.HostParameters()
+    assert configuration.topics == {}
+    plain = configure().parameters
+    assert parameter_values(configuration.parameters) == parameter_values(plain)
+
+
+def test_the_example_of_the_module_works(file):
+    example = re.search(r'\n( +/\*\*:.*?)\n\Z', config.__doc__, re.S)[1]
+    configuration = configure(read_parameters(file(textwrap.dedent(example))))
+    assert configuration.topics == {'depth': '/camera/depth/image_rect_raw'}
+    assert configuration.parameters.refine_depth.sensor == 'realsense_d400'
+    assert not configuration.parameters.refine_depth.temporal_filter
+
+
+def test_numbers_and_lists_as_ros_and_people_write_them(file):
+    values = read_parameters(file('slop_s: 1e-2\nstages: [refine_depth, project_points]'))
+    configuration = configure(values)
+    assert configuration.host.slop_s == 0.01
+    assert list(configuration.pipeline.stage_types) == ['refine_depth', 'project_points']
+
+
+def test_what_is_given_twice_is_refused(file):
+    text = 'refine_depth: {sensor: kinect_v1}\nrefine_depth: {temporal_filter: false}'
+    with pytest.raises(ValueError, match='refine_depth is given twice'):
+        read_parameters(file(text))
+
+
+@pytest.mark.parametrize(
+    ('word', 'value'),
+    [('no', False), ('Off', False), ('false', False), ('yes', True), ('ON', True)],
+)
+def test_words_for_bools(file, word, value):
+    for quote in ('', '"'):
+        content = f'refine_depth: {{temporal_filter: {quote}{word}{quote}}}'
+        configuration = configure(read_parameters(file(content)))
+        assert configuration.parameters.refine_depth.temporal_filter is value
 
 
 def test_yaml_runs_no_code(file):
@@ -125,6 +172,11 @@ def test_stages_that_do_not_run_are_checked_and_left_out():
         ({'refine_depth': 3}, 'unknown parameter refine_depth'),
         ({'refinedepth.sensor': 'kinect_v1'}, 'unknown parameter refinedepth.sensor'),
         ({'slop_s': float('nan')}, 'finite'),
+        ({'slop_s': None}, 'slop_s has no value'),
+        ({'inpaint_depth.model': None}, "write '' for an empty text"),
+        ({'inpaint_depth.model': False}, 'put it in quotes'),
+        ({'refine_depth.temporal_filter': 'maybe'}, 'must be a bool'),
+        ({'stages': [3]}, "unknown stage '3'"),
         ({'slop_s': 1.0001}, 'between 0 and 1 s'),
         ({'depth_encoding': '8UC1'}, 'one of same, 16UC1, 32FC1'),
         ({'stages': 'polish'}, 'known: '),

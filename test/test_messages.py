@@ -176,7 +176,10 @@ def test_data_of_rclpy():
         ({'width': 0}, 'image is 0x2; expected at least one pixel'),
         ({'height': 0}, 'image is 3x0; expected at least one pixel'),
         ({'step': 5}, 'step is 5 bytes but a row of 3 16UC1 pixels has 6'),
-        ({'step': 0}, 'step is 0 bytes but a row of 3 16UC1 pixels has 6'),
+        (
+            {'step': 0, 'data': np.zeros(14, np.uint8)},
+            'step is 0 bytes but a row of 3 16UC1 pixels has 6',
+        ),
         ({'encoding': '32FC1'}, 'step is 6 bytes but a row of 3 32FC1 pixels has 12'),
         ({'step': 7}, '3x2 16UC1 with step 7 needs 13 bytes, got 12'),
         ({'height': 3}, '3x3 16UC1 with step 6 needs 18 bytes, got 12'),
@@ -190,6 +193,12 @@ def test_data_of_rclpy():
 )
 def test_a_malformed_depth_image_is_refused(store, changes, text):
     refused(DepthImage, replace(image(store, MM, '16UC1'), **changes), text)
+
+
+def test_a_step_that_was_left_out_is_that_of_rows_without_padding():
+    whole = image(ROS2, MM, '16UC1')
+    depth = decode(DepthImage, replace(whole, step=0))
+    np.testing.assert_array_equal(depth.depth_m, decode(DepthImage, whole).depth_m)
 
 
 def test_a_message_of_another_type_is_refused():

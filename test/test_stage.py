@@ -74,11 +74,11 @@ def test_declarations_carry_everything_hosts_show():
     ('name', 'value', 'message'),
     [
         ('enabled', 1, 'parameter enabled must be a bool, got 1 (int)'),
-        ('enabled', 'true', "parameter enabled must be a bool, got 'true' (str)"),
+        ('enabled', 'maybe', "parameter enabled must be a bool, got 'maybe' (str)"),
         ('radius_px', True, 'parameter radius_px must be an int, got True (bool)'),
         ('radius_px', 3.0, 'parameter radius_px must be an int, got 3.0 (float)'),
         ('radius_px', '3', "parameter radius_px must be an int, got '3' (str)"),
-        ('radius_px', None, 'parameter radius_px must be an int, got None (NoneType)'),
+        ('radius_px', None, 'parameter radius_px has no value'),
         ('radius_px', [3], 'parameter radius_px must be an int, got [3] (list)'),
         ('radius_px', 0, 'parameter radius_px must be between 1 and 15 px, got 0 px'),
         ('radius_px', 16, 'parameter radius_px must be between 1 and 15 px, got 16 px'),

@@ -68,5 +68,5 @@ def given(flags: Any) -> dict[str, Any]:
             prefix = '' if item.name == 'host' else f'{item.name}.'
             values.update((f'{prefix}{name}', v) for name, v in given(value).items())
         elif value is not None:
-            values[item.name] = {'true': True, 'false': False}.get(value, value)
+            values[item.name] = value
     return values

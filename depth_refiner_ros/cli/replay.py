@@ -67,7 +67,11 @@ class Replay:
     )
 
     def run(self) -> int:
-        """Replay; return 0, or 1 if there was no frame."""
+        """Replay; return 0.
+
+        Raises:
+            RunError: If there was no frame.
+        """
         if self.max_frames is not None and self.max_frames < 1:
             raise ValueError(f'--max-frames must be at least 1, got {self.max_frames}')
         sources = [
@@ -111,6 +115,8 @@ class Replay:
                 for result in progress(islice(results, self.max_frames), 'replay', count, console):
                     summary.add(pipeline)
                     holes.append(_hole_shares(result))
+                if not summary.frames:
+                    raise bags.RunError(f'{self.bag} gave no frame: {_why_none(frames)}')
         summary.finish()
         _report(console, self, summary, holes, frames)
         tell_models(console, pipeline)
@@ -145,6 +151,17 @@ def kept(writer: bags.BagWriter, console: Console) -> Iterator[bags.BagWriter]:
             f'[yellow]{count} messages of {escape(topic)} left out[/yellow]: {escape(reason)}',
             soft_wrap=True,
         )
+
+
+def _why_none(frames: bags.Frames) -> str:
+    topic = frames.topics[frames.synchronizer.anchor]
+    if not frames.frame_count:
+        return f'{topic} holds no messages; choose another topic with topics.depth'
+    partners = ', '.join(name for name in frames.topics.values() if name != topic)
+    return (
+        f'none of the {frames.frame_count} messages of {topic} has a partner in {partners}; '
+        'depth-refiner doctor compares their stamps'
+    )
 
 
 def _check_distinct(source: Path, output: Path) -> None:
@@ -241,8 +258,6 @@ def _report(
             f'[yellow]{count} images of {escape(topic)} left out[/yellow]: {escape(reason)}',
             soft_wrap=True,
         )
-    if not summary.frames:
-        return
     before, after = 100 * np.array(holes).mean(axis=0)
     table = Table('', 'median ms', 'p99 ms')
     stages_ms = {n: 1e3 * np.array(s) for n, s in summary.stage_s.items()}

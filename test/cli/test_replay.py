@@ -347,6 +347,20 @@ def test_only_refuses_an_unknown_output(bags, tmp_path, refuse):
     assert not (tmp_path / 'out.mcap').exists()
 
 
+def test_a_replay_without_a_frame_fails_and_says_why(bags, tmp_path, refuse):
+    out = tmp_path / 'out.mcap'
+    source = tmp_path / 'in'
+    with Writer(source, version=9) as writer:
+        writer.add_connection('/camera/depth/image_rect', IMAGE, typestore=bags.STORE)
+        kind = 'sensor_msgs/msg/CameraInfo'
+        info = writer.add_connection('/camera/depth/camera_info', kind, typestore=bags.STORE)
+        message = bags.info(bags.START_NS, bags.FRAME)
+        writer.write(info, bags.START_NS, bags.STORE.serialize_cdr(message, kind))
+    text = refuse('replay', source, '-o', out, exit_code=1)
+    assert '/camera/depth/image_rect holds no messages' in text
+    assert not out.exists()
+
+
 def test_max_frames(bags, tmp_path, refuse):
     source = bags.write(tmp_path / 'in.mcap', bags.scene(4))
     replay(source, '-o', tmp_path / 'out.mcap', '--max-frames', 2)
@@ -410,6 +424,15 @@ def test_depth_encoding_can_be_asked_for(bags, tmp_path, asked, scale):
         (msg,) = on(bags.read(tmp_path / 'out.mcap'), f'/camera/{stage}/image_rect')
         assert msg.encoding == asked
         np.testing.assert_allclose(pixels(msg)[25:, :30] / scale, 1.5, atol=0.01)
+
+
+@pytest.mark.parametrize('word', ['false', 'no', 'Off'])
+def test_words_switch_off(bags, tmp_path, word):
+    source = bags.write(tmp_path / 'in.mcap', bags.scene(1))
+    out = tmp_path / 'out.mcap'
+    assert replay(source, '-o', out, '--project-points.color', word) == 0
+    (cloud,) = on(bags.read(out), '/camera/points')
+    assert [field.name for field in cloud.fields] == ['x', 'y', 'z']
 
 
 def test_stages_are_chosen_and_ordered(bags, tmp_path):
@@ -793,11 +816,11 @@ def test_ctrl_c_in_a_stage_leaves_a_readable_bag(bags, tmp_path, monkeypatch, ca
     source = bags.write(tmp_path / 'in.mcap', bags.scene(4))
     frames = []
 
-    def interrupted(self, depth, camera, _call=RefineDepth.__call__):
+    def interrupted(self, depth, camera, _call=RefineDepth.__call__, **companions):
         if len(frames) == 2:
             raise KeyboardInterrupt
         frames.append(depth)
-        return _call(self, depth, camera)
+        return _call(self, depth, camera, **companions)
 
     monkeypatch.setattr(RefineDepth, '__call__', interrupted)
     assert replay(source, '-o', tmp_path / name) == 130
