@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 import errno
 from functools import cached_property
 from itertools import count
@@ -16,10 +16,11 @@ import os
 from pathlib import Path
 import shutil
 import sqlite3
+from tempfile import TemporaryDirectory
 from threading import Semaphore
 import time
 from types import TracebackType
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 from rosbags.highlevel import AnyReader
@@ -34,7 +35,7 @@ from rosbags.interfaces import (
     QosTime,
 )
 from rosbags.rosbag2.errors import WriterError
-from rosbags.typesys import Stores, get_typestore
+from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
 from ..config import encoded_as, resolve
@@ -50,10 +51,15 @@ from ..messages import (
     transforms_message,
 )
 from ..stage import DEADLINE_S, SLOP_S, Pipeline, Synchronizer, Topic
-from .chunks import bound_chunks
+from .chunks import ZSTD_MAGIC, bound_chunks, unpack_zstd_file, unpacked_zstd
+from .readers import NoRoomError, Rosbag2Reader, accept_foreign_schemas, encoding
 from .storages import Channel, Rosbag2Writer
 
+if TYPE_CHECKING:
+    from rosbags.interfaces.typing import Typesdict
+
 bound_chunks()
+accept_foreign_schemas()
 
 STORE = get_typestore(Stores.ROS2_JAZZY)
 
@@ -83,8 +89,75 @@ class Recording(AnyReader):
     """A recording that reports whatever its bytes trip over as what it is: damage.
 
     Decompression, SQLite and deserialization all have exceptions of their own, and a flipped bit
-    may raise any of them, or none that is about files.
+    may raise any of them, or none that is about files. What is not ROS and what has no readable
+    definition is no damage: it is among the connections and can be copied, but not deserialized.
+
+    Args:
+        paths: A recording of any kind, or the files of one without its metadata.yaml.
     """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        super().__init__(paths, default_typestore=STORE)
+        if self.is2:
+            self.readers = [Rosbag2Reader(path) for path in paths]
+        self._unreadable_types: dict[str, str] = {}
+
+    def _open(self) -> None:
+        assert self.stack
+        for reader in self.readers:
+            self.stack.enter_context(reader)
+        self.connections = [c for reader in self.readers for c in reader.connections]
+        encodings = {encoding(c) for c in self.connections}
+        if encodings:  # an mcap file may hold ROS 1
+            self.is2 = 'ros1' not in encodings or 'cdr' in encodings
+        self._register_types([c for c in self.connections if self.is_ros(c)])
+
+    def is_ros(self, connection: Connection) -> bool:
+        """Return whether a topic's messages are those of the recording's version of ROS."""
+        return encoding(connection) == ('cdr' if self.is2 else 'ros1')
+
+    def _register_types(self, connections: Sequence[Connection]) -> None:
+        """Learn the types; those whose definition cannot be read are remembered as such."""
+        none = MessageDefinitionFormat.NONE
+        parsed: dict[str, Typesdict] = {}
+        for connection in connections:
+            if connection.msgdef.format is not none:
+                with self._type_may_fail(connection.msgtype):
+                    parsed[connection.msgtype] = _types(connection)
+        types: Typesdict = {}
+        if any(connection.msgdef.format is none for connection in connections):
+            types |= STORE.fielddefs
+        for found in parsed.values():
+            types |= found
+        self.typestore = get_typestore(Stores.EMPTY)
+        try:
+            self.typestore.register(types)
+        except Exception:  # one of them; which, only trying tells
+            self.typestore = get_typestore(Stores.EMPTY)
+            for name, found in parsed.items():
+                with self._type_may_fail(name):
+                    self.typestore.register(found)
+        for connection in connections:
+            if connection.digest and connection.msgdef.format is not none:
+                with self._type_may_fail(connection.msgtype):
+                    self._check_digest(connection)
+
+    @contextmanager
+    def _type_may_fail(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # the parser raises whatever it trips over
+            reason = ' '.join(str(error).split())[:200].rstrip('.') or type(error).__name__
+            self._unreadable_types.setdefault(name, reason)
+
+    def _check_digest(self, connection: Connection) -> None:
+        name = connection.msgtype
+        if self.is2:
+            digest = self.typestore.hash_rihs01(name)
+        else:
+            digest = self.typestore.generate_msgdef(name)[1]
+        if digest != connection.digest:
+            raise ValueError(f'its hash is {digest}, not the recorded {connection.digest}')
 
     def messages(
         self,
@@ -98,7 +171,11 @@ class Recording(AnyReader):
             BagError: If the recording is damaged.
         """
         try:
-            yield from super().messages(connections, start, stop)
+            for connection, log_ns, raw in super().messages(connections, start, stop):
+                # A file whose messages are compressed says so in metadata.yaml only.
+                if raw[:4] == ZSTD_MAGIC and encoding(connection) == 'cdr':
+                    raw = unpacked_zstd(raw)
+                yield connection, log_ns, raw
         except Exception as error:
             raise BagError(_unreadable(Path(str(self.paths[0])), error)) from None
 
@@ -127,12 +204,29 @@ class Recording(AnyReader):
         """Deserialize a message; see `AnyReader.deserialize`.
 
         Raises:
-            BagError: If the message is damaged.
+            BagError: If the message is damaged, or its type unknown.
         """
+        if typ in self._unreadable_types or typ not in self.typestore.types:
+            reason = self._unreadable_types.get(typ, 'the recording does not define it')
+            raise BagError(f'{self.paths[0]}: {typ} cannot be read: {reason}')
         try:
             return super().deserialize(rawdata, typ)
         except Exception as error:
             raise BagError(_unreadable(Path(str(self.paths[0])), error)) from None
+
+
+def _types(connection: Connection) -> Typesdict:
+    """Parse a definition."""
+    text, name = connection.msgdef.data, connection.msgtype
+    if connection.msgdef.format is MessageDefinitionFormat.MSG:
+        return get_types_from_msg(text, name)
+    rule = '=' * 80 + '\n'
+    if not text.startswith(f'{rule}IDL: '):
+        return get_types_from_idl(text)
+    found: Typesdict = {}
+    for part in text.split(rule)[1:]:
+        found |= get_types_from_idl(part.partition('\n')[2])
+    return found
 
 
 @contextmanager
@@ -144,23 +238,42 @@ def open_bag(path: Path) -> Iterator[Recording]:
     """
     if not path.exists():
         raise BagError(f'{path} does not exist')
+    paths = [path]
     if path.is_dir() and not (path / 'metadata.yaml').exists():
-        raise BagError(
-            f'{path} has no metadata.yaml: name the .mcap or .db3 file in it, '
-            f'or repair it with: ros2 bag reindex {path}'
-        )
-    try:
-        recording = Recording([path], default_typestore=STORE)
-        recording.open()
-    except PermissionError:
-        raise
-    except Exception as error:
-        raise BagError(_unreadable(path, error)) from None
-    try:
+        # A recorder that was killed has not written it.
+        paths = sorted(p for p in path.iterdir() if p.suffix in ('.mcap', '.db3'))
+        if not paths:
+            raise BagError(
+                f'{path} has no metadata.yaml and no .mcap or .db3 file: it is no recording'
+            )
+    with ExitStack() as stack:
+        try:
+            if path.suffix == '.zstd':
+                paths = [stack.enter_context(_unpacked(path))]
+            recording = Recording(paths)
+            recording.open()
+        except PermissionError:
+            raise
+        except NoRoomError as error:
+            raise BagError(str(error)) from None
+        except Exception as error:
+            raise BagError(_unreadable(paths[0], error)) from None
+        stack.callback(_close_quietly, recording)
         yield recording
-    finally:
-        with suppress(Exception):
-            recording.close()
+
+
+def _close_quietly(recording: Recording) -> None:
+    with suppress(Exception):
+        recording.close()
+
+
+@contextmanager
+def _unpacked(path: Path) -> Iterator[Path]:
+    """Unpack a file that rosbag2 compressed whole."""
+    with TemporaryDirectory(prefix='depth_refiner_') as folder:
+        file = Path(folder, path.stem)
+        unpack_zstd_file(path, file)
+        yield file
 
 
 # How a file of each kind starts, and what often saves one that was cut off.

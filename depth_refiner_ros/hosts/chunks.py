@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import bz2
 from collections.abc import Callable
+from pathlib import Path
+import shutil
 from typing import Any
 
 import lz4.frame
@@ -51,11 +53,38 @@ def unpacked(
     return pieces[0] if len(pieces) == 1 else b''.join(pieces)
 
 
+ZSTD_MAGIC = b'\x28\xb5\x2f\xfd'
+"""How a zstd frame starts; no CDR message does."""
+
+
+def _zstd() -> Any:
+    # Older versions of rosbags have another zstd, which cannot be bounded this way.
+    module = vars(storage_mcap).get('zstd')
+    if module is None:
+        raise ValueError('it is compressed with zstd, which needs a newer rosbags')
+    return module
+
+
+def unpacked_zstd(packed: bytes) -> bytes:
+    """Unpack a message; see `unpacked`."""
+    return unpacked(_zstd().ZstdDecompressor, packed)
+
+
+def unpack_zstd_file(packed: Path, file: Path) -> None:
+    """Unpack a file into another.
+
+    Raises:
+        ValueError: If it is damaged.
+        OSError: If there is no room.
+    """
+    with _zstd().open(packed, 'rb') as source, file.open('wb') as target:
+        shutil.copyfileobj(source, target)
+
+
 def bound_chunks() -> None:
     """Make rosbags unpack within bounds."""
     lz4_frame = lz4.frame.LZ4FrameDecompressor
     storage_mcap.DECOMPRESSORS['lz4'] = lambda data, size: unpacked(lz4_frame, data, size)
-    # Older versions of rosbags have another zstd, which cannot be bounded this way.
     if module := vars(storage_mcap).get('zstd'):
         zstd = module.ZstdDecompressor
         storage_mcap.DECOMPRESSORS['zstd'] = lambda data, size: unpacked(zstd, data, size)

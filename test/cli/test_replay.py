@@ -532,6 +532,7 @@ def damaged(bags, tmp_path, kind) -> Path:
     if kind == 'folder without metadata':
         folder = bags.write(tmp_path / 'f', bags.scene(1))
         (folder / 'metadata.yaml').unlink()
+        (folder / 'f.mcap').unlink()
         return folder
     if kind == 'folder without its file':
         folder = bags.write(tmp_path / 'f', bags.scene(1))
@@ -561,7 +562,7 @@ def damaged(bags, tmp_path, kind) -> Path:
     ('kind', 'words'),
     [
         ('missing', 'does not exist'),
-        ('folder without metadata', 'ros2 bag reindex'),
+        ('folder without metadata', 'it is no recording'),
         ('folder without its file', 'missing'),
         ('metadata empty', 'not a readable bag'),
         ('metadata yaml', 'not a readable bag'),
