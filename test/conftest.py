@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 import os
 from pathlib import Path
 
@@ -13,11 +14,45 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile('repeatable')
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        '--seeds', type=int, default=1, help='seeds that tests train with (default: 1, seed 0)'
+    )
+    parser.addoption(
+        '--threads', type=int, default=1, help='threads that tests train with (default: 1)'
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if 'training_seed' in metafunc.fixturenames:
+        metafunc.parametrize('training_seed', range(metafunc.config.getoption('--seeds')))
+
+
 @pytest.fixture(scope='session')
 def recordings() -> Path:
     """The folder of real recordings; tests that need it are skipped where it is absent."""
-    default = Path(__file__).parents[1].parent / 'shared' / 'data'
+    default = Path(__file__).parents[2] / 'shared' / 'data'
     folder = Path(os.environ.get('DEPTH_REFINER_DATA', default))
     if not folder.is_dir():
-        pytest.skip(f'no recordings in {folder}; set DEPTH_REFINER_DATA')
+        pytest.skip(f'{folder} does not exist: set DEPTH_REFINER_DATA to the real recordings')
     return folder
+
+
+@pytest.fixture(scope='session')
+def recording(recordings: Path) -> Callable[[str], Path]:
+    """Return the folder of one real recording by its name; skips where it is absent."""
+
+    def named(name: str) -> Path:
+        folder = recordings / name
+        if not folder.is_dir():
+            pytest.skip(f'{recordings} has no {name}: set DEPTH_REFINER_DATA to one that has')
+        return folder
+
+    return named
+
+
+@pytest.fixture
+def classical_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loading a model takes a second: with this, only tests that name one load it."""
+    stage = 'depth_refiner_ros.stages.inpaint_depth.is_any_installed'
+    monkeypatch.setattr(stage, lambda: False)

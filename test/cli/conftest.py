@@ -271,7 +271,5 @@ def refuse(capsys):
 
 
 @pytest.fixture(autouse=True)
-def _classical_by_default(monkeypatch):
-    """Loading a model takes a second, and few commands are about one: those name it."""
-    stage = 'depth_refiner_ros.stages.inpaint_depth.is_any_installed'
-    monkeypatch.setattr(stage, lambda: False)
+def _without_models(classical_by_default):
+    """Few commands are about a model: those name it."""

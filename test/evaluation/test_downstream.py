@@ -162,11 +162,8 @@ def test_poses_are_needed(extras_installed, frames):
         evaluate_downstream(nowhere, {'raw': Contender()})
 
 
-def test_kitchen(extras_installed, recordings):
-    path = recordings / 'kinect_v1_kitchen'
-    if not path.is_dir():
-        pytest.skip(f'no {path}')
-    folder = Folder(path)
+def test_kitchen(extras_installed, recording):
+    folder = Folder(recording('kinect_v1_kitchen'))
     frames = list(islice(folder, 20, 28))
     scores = evaluate_downstream(
         frames,

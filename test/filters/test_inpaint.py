@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -11,7 +9,6 @@ import pytest
 
 from depth_refiner_ros.filters.inpaint import inpaint
 
-DATA = Path(os.environ.get('DEPTH_REFINER_DATA', Path(__file__).parents[3] / 'shared' / 'data'))
 NO_LIMIT = {'max_hole_px': 0.0, 'max_distance_m': 0.0}
 
 
@@ -266,10 +263,8 @@ def test_wrong_arguments(arguments, message):
         inpaint(np.ones((4, 4), np.float32), **{**NO_LIMIT, **arguments})
 
 
-def test_beats_the_nearest_measurement_on_real_holes():
-    folder = DATA / 'kinect_v1_kitchen'
-    if not folder.is_dir():
-        pytest.skip(f'no recording at {folder}: set DEPTH_REFINER_DATA')
+def test_beats_the_nearest_measurement_on_real_holes(recording):
+    folder = recording('kinect_v1_kitchen')
     unit_m = json.loads((folder / 'camera.json').read_text())['depth_unit_m']
     ours, baseline = [], []
     for path in sorted((folder / 'reference').glob('*.png'))[::9]:

@@ -202,12 +202,10 @@ def test_parameters_out_of_range_are_refused(wrong):
         TemporalFilter(**wrong)
 
 
-def test_a_static_recording_settles(recordings):
+def test_a_static_recording_settles(recording):
     import cv2
 
-    folder = recordings / 'xtion_static_1'
-    if not folder.is_dir():
-        pytest.skip(f'no {folder}')
+    folder = recording('xtion_static_1')
     noise, temporal, raw, got = SENSORS['kinect_v1'], TemporalFilter(), [], []
     for index, path in enumerate(sorted((folder / 'depth').glob('*.png'))[:8]):
         depth = cv2.imread(str(path), cv2.IMREAD_UNCHANGED).astype(np.float32) / 1000

@@ -73,11 +73,9 @@ def read_nyu(path: Path) -> np.ndarray:
     return xyz_from_uvd(np.loadtxt(path).reshape(-1, 14, 3), NYU_CAMERA, y_up=True)
 
 
-def test_published_errors_on_nyu(recordings: Path):
+def test_published_errors_on_nyu(recording):
     """Frames within 20 mm are those of an independent evaluation of the same files."""
-    folder = recordings / 'nyu_hand_eval'
-    if not folder.is_dir():
-        pytest.skip('no nyu_hand_eval')
+    folder = recording('nyu_hand_eval')
     published = {
         'V2V-PoseNet_8.419mm.txt': (8.419, 0.712),
         'DenseReg_10.214mm.txt': (10.214, None),

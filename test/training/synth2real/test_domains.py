@@ -2,8 +2,6 @@
 
 from dataclasses import fields
 import json
-import os
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -169,14 +167,8 @@ def test_recorded_hands_are_shown_once_an_epoch_to_the_millimetre(tmp_path):
         RecordedHands(tmp_path / 'none', 3, seed=0)
 
 
-@pytest.mark.skipif(
-    'DEPTH_REFINER_DATA' not in os.environ, reason='set DEPTH_REFINER_DATA to the recordings'
-)
-def test_hands_of_a_kinect_v2_are_found():
-    folder = Path(os.environ['DEPTH_REFINER_DATA']) / 'hands_kinect_v2'
-    if not folder.exists():
-        pytest.skip(f'there is no {folder}')
-    data = RecordedHands(folder, 16, seed=0, size_px=112)
+def test_hands_of_a_kinect_v2_are_found(recording):
+    data = RecordedHands(recording('hands_kinect_v2'), 16, seed=0, size_px=112)
     assert data.hands == 150
     share = (data[0].depth != 0).float().mean((1, 2, 3))
     assert share.min() > 0.05

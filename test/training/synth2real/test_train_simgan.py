@@ -1,6 +1,4 @@
 import json
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,8 +23,6 @@ from training.synth2real.train_simgan import (
     train,
     updates,
 )
-
-DATA = os.environ.get('DEPTH_REFINER_DATA')
 
 
 def settings(run, **changed):
@@ -235,10 +231,8 @@ def test_what_cannot_be_run_is_refused(tmp_path):
         train(settings(tmp_path / 'run', real=tmp_path / 'nowhere'))
 
 
-def test_recordings_are_what_hands_shall_look_like(tmp_path):
-    if not DATA:
-        pytest.skip('set DEPTH_REFINER_DATA to the recordings')
-    real = train_simgan.real_hands(settings(tmp_path, real=Path(DATA) / 'hands_kinect_v2'), 0)
+def test_recordings_are_what_hands_shall_look_like(tmp_path, recording):
+    real = train_simgan.real_hands(settings(tmp_path, real=recording('hands_kinect_v2')), 0)
     depth = real[0].depth
     assert depth.shape == (2, 1, 48, 48)
     for hand in depth:
