@@ -1,20 +1,32 @@
-# `make demo` runs the main job, `make test` passes the tests; both set up what they need.
+# `make demo` runs the main job, `make test` the tests, `make test-slow` those that train for real,
+# and `make quick` the core's alone, for the loop while editing. All set up what they need.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INPUTS := setup.py package.xml
 MODELS := depth_refiner_ros/models
+# A file stays with one process, so that what its tests share is made once.
+PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile
+# Those that need ROS or a GPU are run where there is one: `pytest test/ros`, `pytest test/gpu`.
+TESTS := test --ignore test/ros --ignore test/gpu
+CORE := $(wildcard test/test_*.py) test/filters test/metrics test/stages test/hosts test/inference
 
-.PHONY: venv demo test lint bench docs rooms views hands weights weights-depth weights-hands weights-mono clean
+.PHONY: venv demo quick test test-slow lint bench docs rooms views hands weights weights-depth weights-hands weights-mono clean
 
 venv: $(VENV)/installed
 
 demo: $(VENV)/installed
 	$(BIN)/depth-refiner demo
 
+quick: $(VENV)/installed-train
+	$(PYTEST) -m 'not slow' $(CORE)
+
 test: $(VENV)/installed-train
-	$(BIN)/python -m pytest -n auto --dist loadfile test --ignore test/ros --ignore test/gpu
+	$(PYTEST) -m 'not slow' $(TESTS)
+
+test-slow: $(VENV)/installed-train
+	$(PYTEST) -m slow $(TESTS)
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

@@ -19,7 +19,7 @@ from depth_refiner_ros.hosts import realsense
 
 ROOT = Path(__file__).parents[2]
 IMAGE = 'sensor_msgs/msg/Image'
-PATIENCE_S = 30
+PATIENCE_S = 120
 
 
 @pytest.mark.parametrize(

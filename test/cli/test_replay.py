@@ -32,6 +32,7 @@ OUTPUTS = {
 }
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = os.environ | {'PYTHONPATH': str(ROOT)}
+PATIENCE_S = 120
 
 
 def replay(*arguments: object) -> int:
@@ -841,13 +842,13 @@ def test_signals_end_a_running_replay(bags, tmp_path, number):
         text=True,
     )
     partial = tmp_path / '.out.mcap.partial' / '.out.mcap.partial.mcap'
-    deadline_s = time.monotonic() + 20
+    deadline_s = time.monotonic() + PATIENCE_S
     while not (partial.exists() and partial.stat().st_size > 500_000):
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < deadline_s
         time.sleep(0.02)
     process.send_signal(number)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=PATIENCE_S)
 
     assert process.returncode == 128 + number, err
     assert 'Traceback' not in err

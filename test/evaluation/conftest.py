@@ -12,6 +12,11 @@ HEIGHT, WIDTH = 48, 64
 CAMERA = {'width': WIDTH, 'height': HEIGHT, 'fx': 60.0, 'fy': 60.0, 'cx': 31.5, 'cy': 23.5}
 
 
+@pytest.fixture(autouse=True)
+def _without_models(classical_by_default):
+    """Few evaluations are about a model: those name it."""
+
+
 def wall_mm(distance_mm: int = 2000, hole: tuple[slice, slice] | None = None) -> np.ndarray:
     """A wall as the 16-bit image of a folder, with a hole where wanted."""
     depth_mm = np.full((HEIGHT, WIDTH), distance_mm, np.uint16)

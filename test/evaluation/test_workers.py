@@ -17,7 +17,8 @@ from depth_refiner_ros.evaluation.run import Job
 from depth_refiner_ros.evaluation.workers import Finished, frame_total, run_locally
 
 ROOT = Path(__file__).parents[2]
-CONTENDERS = ('raw', 'nearest', 'classical=refine_depth,inpaint_depth')
+# A machine may be busy with something else; what never comes is found out all the same.
+PATIENCE_S = 300
 
 
 def assert_same(result, other):
@@ -49,15 +50,23 @@ def script(tmp_path, text, *arguments, **environment):
     )
 
 
-def until(condition, seconds=30):
-    end_s = time.monotonic() + seconds
+def until(condition):
+    end_s = time.monotonic() + PATIENCE_S
     while not condition():
         assert time.monotonic() < end_s, 'waited in vain'
         time.sleep(0.02)
 
 
 @pytest.fixture
-def jobs(noisy_folder):
+def contenders(tmp_path):
+    """Two peers and the classical filters: loading a model takes each process a second."""
+    classical = tmp_path / 'classical.yaml'
+    classical.write_text("stages: refine_depth,inpaint_depth\ninpaint_depth: {model: ''}\n")
+    return 'raw', 'nearest', str(classical)
+
+
+@pytest.fixture
+def jobs(noisy_folder, contenders):
     """Three sources under three protocols."""
     static = np.ones((48, 64))
     paths = [
@@ -65,7 +74,7 @@ def jobs(noisy_folder):
         noisy_folder('b', seed=2, static=static),
         noisy_folder('c', seed=3, references_mm={1: np.full((48, 64), 1900, np.uint16)}),
     ]
-    return [Job(str(path), CONTENDERS) for path in paths]
+    return [Job(str(path), contenders) for path in paths]
 
 
 def test_frame_total(noisy_folder):
@@ -161,7 +170,7 @@ RUN = """
             print(Path(job.path).name, file=file)
         if not first and not Path('go').exists():
             Path('waiting').touch()
-            time.sleep(60)
+            time.sleep(600)
         return real(job, folder, on_frame)
 
     workers.do = do
@@ -175,14 +184,14 @@ def sources(jobs):
 
 
 @pytest.mark.parametrize('how', [signal.SIGKILL, signal.SIGINT])
-def test_a_run_that_was_stopped_continues(jobs, tmp_path, how):
-    flags = ('--contenders', *CONTENDERS, '--workers', '1', '--report', 'report')
+def test_a_run_that_was_stopped_continues(jobs, contenders, tmp_path, how):
+    flags = ('--contenders', *contenders, '--workers', '1', '--report', 'report')
     stopped = script(tmp_path, RUN, *sources(jobs), *flags)
     until((tmp_path / 'waiting').exists)
     (report,) = (tmp_path / 'report/.finished').glob('*.json')
     kept = report.stat().st_mtime_ns
     stopped.send_signal(how)
-    _, err = stopped.communicate(timeout=20)
+    _, err = stopped.communicate(timeout=PATIENCE_S)
     if how == signal.SIGINT:
         assert stopped.returncode == 130
         assert 'Traceback' not in err
@@ -191,7 +200,7 @@ def test_a_run_that_was_stopped_continues(jobs, tmp_path, how):
 
     (tmp_path / 'go').touch()
     again = script(tmp_path, RUN, *sources(jobs), *flags)
-    _, err = again.communicate(timeout=60)
+    _, err = again.communicate(timeout=PATIENCE_S)
     assert again.returncode == 0, err
     assert '1 of 3 sources were finished before' in err
     assert (tmp_path / 'log').read_text().split() == ['a', 'b', 'b', 'c']
@@ -217,7 +226,7 @@ WORKERS = """
             Path(f'pid-{os.getpid()}').touch()
             if sys.argv[1] == 'dies':
                 os._exit(1)
-            time.sleep(60)
+            time.sleep(600)
         return real(job, folder, on_frame)
 
     workers.do = do
@@ -245,7 +254,7 @@ def alive(pid):
 
 def test_a_dead_worker_is_one_sentence(jobs, tmp_path):
     run = script(tmp_path, WORKERS, 'dies', *sources(jobs))
-    out, err = run.communicate(timeout=30)
+    out, err = run.communicate(timeout=PATIENCE_S)
     assert out.startswith('ValueError a worker process died, perhaps for lack of memory; ')
     assert 'fewer than 2 --workers' in out
     assert out.count('\n') == 1
@@ -259,13 +268,13 @@ def test_workers_end_with_their_parent(jobs, tmp_path, how):
     until(lambda: (tmp_path / 'done-a').exists() and running(tmp_path))
     if how == signal.SIGINT:
         os.killpg(run.pid, how)  # as a terminal does
-        out, err = run.communicate(timeout=10)
+        out, err = run.communicate(timeout=PATIENCE_S)
         assert out.startswith('KeyboardInterrupt')
         assert 'Traceback' not in err
     else:
         run.kill()
-        run.communicate(timeout=10)
-    until(lambda: not running(tmp_path), 10)
+        run.communicate(timeout=PATIENCE_S)
+    until(lambda: not running(tmp_path))
 
 
 # --------------------------------------------------------------------------------- ray
@@ -341,25 +350,25 @@ CLUSTER = """
 """
 
 
-def test_a_ray_cluster_of_two_nodes(jobs, tmp_path):
+def test_a_ray_cluster_of_two_nodes(jobs, contenders, tmp_path):
     """The same figures as without; the source of a worker that was killed is redone."""
     pytest.importorskip('ray')
     parameters = tmp_path / 'mine.yaml'
     parameters.write_text('stages: refine_depth\n')
-    contenders = (*CONTENDERS, 'mine.yaml')
+    with_mine = (*contenders, 'mine.yaml')
     there = tmp_path / 'there'
     there.mkdir()
     run = script(
         tmp_path,
         CLUSTER,
         there,
-        ' '.join(contenders),
+        ' '.join(with_mine),
         *sources(jobs),
         RAY_USAGE_STATS_ENABLED='0',
         # Ray's own switch for a cluster that listens on the loopback interface only.
         RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER='0',
     )
-    out, err = run.communicate(timeout=120)
+    out, err = run.communicate(timeout=PATIENCE_S)
     assert run.returncode == 0, err
     found = json.loads(out.splitlines()[-1])
     assert (there / 'died').exists()
@@ -368,7 +377,7 @@ def test_a_ray_cluster_of_two_nodes(jobs, tmp_path):
     assert 'a: project_points fails on frame 000: ' in found['error']
     assert '\n' not in found['error']
     for job in jobs:
-        local = workers.do(Job(job.path, (*CONTENDERS, str(parameters))), tmp_path)
+        local = workers.do(Job(job.path, (*contenders, str(parameters))), tmp_path)
         remote = found[local['name']]
         assert remote['path'] == os.path.relpath(job.path, tmp_path)
         assert_same({**remote, 'path': job.path}, local)

@@ -19,7 +19,7 @@ from depth_refiner_ros.stage import topic_inputs
 
 WIDTH, HEIGHT = 64, 48
 DEPTH, PROVENANCE = 'inpaint_depth.depth', 'inpaint_depth.provenance'
-PATIENCE_S = 15
+PATIENCE_S = 120
 MODEL_SAYS_M = 1.25  # the classical filter says 2: the two can be told apart
 
 

@@ -148,7 +148,7 @@ def test_serves_the_page_and_its_data_on_loopback_and_ends():
         assert page == (
             f'http://127.0.0.1:{port}/?url=rerun%2Bhttp%3A%2F%2F127.0.0.1%3A{port + 1}%2Fproxy'
         )
-        with urllib.request.urlopen(page, timeout=10) as answer:
+        with urllib.request.urlopen(page, timeout=120) as answer:
             assert b'Rerun' in answer.read()
         with urllib.request.urlopen(f'http://127.0.0.1:{port}/re_viewer_bg.wasm') as answer:
             assert answer.read(4) == b'\0asm'  # the whole viewer comes from here: no internet
@@ -158,4 +158,4 @@ def test_serves_the_page_and_its_data_on_loopback_and_ends():
         shown._stream.flush()
         assert isinstance(shown._stream, rerun.RecordingStream)
     with pytest.raises(OSError, match=r'refused|reset'):
-        urllib.request.urlopen(page, timeout=10)
+        urllib.request.urlopen(page, timeout=120)

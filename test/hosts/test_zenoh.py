@@ -50,7 +50,7 @@ INFO_KEY = f'0/camera/depth/camera_info/sensor_msgs::msg::dds_::CameraInfo_/{INF
 REFINED_KEY = f'0/camera/depth_refined/image_rect/sensor_msgs::msg::dds_::Image_/{IMAGE_HASH}'
 WIDTH, HEIGHT = 64, 48
 START_NS, PERIOD_NS = 1_700_000_000_000_000_000, 33_333_333
-PATIENCE_S = 15
+PATIENCE_S = 120
 
 
 def wait(condition):

@@ -163,7 +163,7 @@ def test_concurrent_writers_never_show_half_an_entry(tmp_path):
     command = [sys.executable, '-c', WRITE_OFTEN.format(facts=FACTS), str(tmp_path)]
     root = Path(__file__).parents[2]
     writers = [subprocess.Popen([*command, letter], cwd=root) for letter in 'ABC']
-    assert [writer.wait(60) for writer in writers] == [0, 0, 0]
+    assert [writer.wait(300) for writer in writers] == [0, 0, 0]
     assert [path.suffix for path in tmp_path.iterdir()] == ['.entry']
 
 

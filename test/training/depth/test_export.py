@@ -12,6 +12,9 @@ from training.depth import export
 from training.depth.network import Deployed
 from training.depth.train import Settings, train
 
+# Exporting what looks for candidates takes a minute.
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope='module')
 def exported(tmp_path_factory):
@@ -69,7 +72,6 @@ def test_it_describes_itself_and_keeps_frames_that_prove_it(exported):
 
 def test_a_model_that_differs_is_not_exported(exported, tmp_path, monkeypatch):
     checkpoint, path = exported
-    # Exporting takes most of a minute; once is enough.
     monkeypatch.setattr(export, 'to_onnx', lambda _, to: shutil.copy(path, to))
     monkeypatch.setattr(export, 'differences_mm', lambda *a: np.array([0.0, 5.0]))
     settings = export.Settings(checkpoint, tmp_path / 'bad.onnx')

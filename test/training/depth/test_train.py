@@ -124,7 +124,7 @@ def test_two_processes_make_the_steps_of_one(rooms, tmp_path):
         env=os.environ | {'OMP_NUM_THREADS': '1'},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
