@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .arrays import ArrayPipeline, load_pipeline
+    from .arrays import ArrayPipeline, Result, load_pipeline
 
-__all__ = ['ArrayPipeline', 'load_pipeline']
+__all__ = ['ArrayPipeline', 'Result', 'load_pipeline']
 
 
 def __getattr__(name: str) -> object:

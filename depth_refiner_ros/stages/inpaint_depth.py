@@ -147,7 +147,8 @@ def _enlarged(image: Float32Array, shape: tuple[int, ...], *, smooth: bool = Tru
     """Return an image in a larger size, sharp where it steps and elsewhere smooth, if wanted."""
     if image.shape == shape:
         return image
-    factor = -(-shape[0] // image.shape[0])
+    # Of both sides: one row is one row, however much smaller.
+    factor = max(-(-large // small) for large, small in zip(shape, image.shape, strict=True))
     size = factor * image.shape[1], factor * image.shape[0]
     enlarged = cv2.resize(image, size, interpolation=cv2.INTER_NEAREST)
     if smooth:
