@@ -23,7 +23,7 @@ def check_learned():
     the error before, lies at least three standard deviations above the mean of what is left after
     eight seeds, on one thread and on two, with the processor's instructions and with SSE4.1 alone:
     `ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 pytest -m slow --seeds 8 --threads 2`.
-    Each test tells this mean and deviation; with `-rP` it says what it found.
+    Beside each limit stand this mean and deviation; with `-rP` a test says what it found.
     """
 
     def check(name, before, after, most):

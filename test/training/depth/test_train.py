@@ -85,8 +85,8 @@ def test_training_learns(rooms, tmp_path, training_seed, check_learned):
 
     with torch.no_grad():
         first, last = losses(before, sample, 200), losses(after, sample, 200)
-    for name in ('best', 'wrong'):
-        check_learned(name, float(first[name]), float(last[name]), 0.9)
+    check_learned('best', float(first['best']), float(last['best']), 0.95)  # 0.601, 0.095
+    check_learned('wrong', float(first['wrong']), float(last['wrong']), 0.3)  # 0.082, 0.014
 
 
 def test_a_stopped_run_goes_on_as_if_it_had_not_stopped(rooms, tmp_path, stopped, capsys):

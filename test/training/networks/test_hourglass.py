@@ -84,8 +84,8 @@ def test_two_hands_are_learned_by_heart(training_seed, check_learned):
     # From the first step nothing is to be unlearned: maps of 0 leave the integral of the squared
     # Gaussian, pi.
     assert losses[0] == pytest.approx(3.14, abs=0.05)
-    check_learned('loss', losses[0], losses[-1], 0.5)
-    check_learned('error_px', errors_px[0], errors_px[-1], 0.5)
+    check_learned('loss', losses[0], losses[-1], 0.2)  # 0.018, deviation 0.017
+    check_learned('error_px', errors_px[0], errors_px[-1], 0.1)  # 0.029, deviation 0.007
 
 
 def test_heatmaps_are_as_large_as_asked():

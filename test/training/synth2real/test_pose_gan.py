@@ -233,7 +233,7 @@ def test_features_are_trained_on_depth(training_seed, check_learned):
     fresh, first = train_depth_features(iter([poses()]), width=4)
     torch.manual_seed(training_seed)
     network, last = train_depth_features((poses() for _ in range(30)), width=4)
-    check_learned('loss', first, last, 0.5)
+    check_learned('loss', first, last, 0.2)  # 0.025, deviation 0.012
     assert not torch.equal(fresh.features[0].weight, network.features[0].weight)
 
 
@@ -285,21 +285,19 @@ def test_it_learns_places_and_is_exported(squares, tmp_path, capsys, training_se
     ))  # fmt: skip
     assert 'mm of PyTorch' in capsys.readouterr().out
     session = onnxruntime.InferenceSession(str(model), providers=['CPUExecutionProvider'])
-    batch = poses(3)
-    wanted = batch.depth.numpy()
+    batch = poses(8)
+    wanted = batch.depth.numpy() != 0
     feeds = {'joints_m': (0.15 * batch.joints).numpy(), 'distance_m': batch.distance_m.numpy()}
 
-    def errors(depth):
-        """The share of the outline that is in only one, and the millimetres in both."""
-        hand, should = depth != 0, wanted != 0
-        outline = (hand != should).sum() / (hand | should).sum()
-        return outline, 1e3 * np.abs(depth - wanted)[hand & should].mean()
+    def missed(depth):
+        """The share of pixels of the hand in either that are in only one."""
+        hand = depth != 0
+        return (hand != wanted).sum() / (hand | wanted).sum()
 
     with torch.no_grad():
-        before = errors(untaught(0.15 * batch.joints, batch.distance_m).numpy())
+        before = untaught(0.15 * batch.joints, batch.distance_m).numpy()
     (depth,) = session.run(['depth'], feeds)
-    for name, first, last in zip(('outline', 'mm'), before, errors(depth), strict=True):
-        check_learned(name, first, last, 0.5)
+    check_learned('outline', missed(before), missed(depth), 0.4)  # 0.066, deviation 0.040
     # The same hand 1 mm farther away is 1 mm farther away.
     feeds['distance_m'] = feeds['distance_m'] + np.float32(0.001)
     (farther,) = session.run(['depth'], feeds)
