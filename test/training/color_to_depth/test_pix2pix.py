@@ -123,7 +123,7 @@ def test_it_learns_and_exports(rooms, tmp_path, training_seed, check_learned):
     frames = open_frames((rooms,))
     pairs = Pairs(frames, range(len(frames.scenes)), (32, 48))
     before, after = (score(estimate, pairs)['absrel'] for estimate in (untaught, taught))
-    check_learned('absrel', before, after, 0.3)  # 0.106, deviation 0.031
+    check_learned('absrel', before, after, 0.3)  # 0.106, deviation 0.033
 
 
 @pytest.mark.parametrize(('loss', 'moves'), [('l1', False), ('cgan', True)])
