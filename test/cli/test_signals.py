@@ -14,10 +14,15 @@ from depth_refiner_ros.cli import main, signals
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = os.environ | {'PYTHONPATH': str(ROOT)}
 
-# What a console script does, telling when the interpreter is there.
-START = (
-    'import sys; print(1, flush=True); from depth_refiner_ros.cli import main; sys.exit(main())'
-)
+# What a console script does, telling when it begins to hear signals: before that, how long the
+# interpreter takes depends on what else the machine does.
+START = """
+import sys
+from depth_refiner_ros import cli
+run = cli._run
+cli._run = lambda arguments: print(1, flush=True) or run(arguments)
+sys.exit(cli.main())
+"""
 
 
 @pytest.mark.parametrize('after_s', [0.0, 0.05, 0.2, 0.5])
@@ -30,9 +35,9 @@ def test_ctrl_c_is_quiet_while_everything_is_imported(after_s):
         text=True,
     )
     process.stdout.read(2)
-    time.sleep(0.01 + after_s)
+    time.sleep(after_s)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=300)
     assert (process.returncode, err) == (130, 'interrupted\n')
 
 

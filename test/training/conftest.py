@@ -1,4 +1,5 @@
 from contextlib import contextmanager
+import signal
 
 import numpy as np
 import pytest
@@ -13,6 +14,14 @@ def few_threads(request):
     torch.set_num_threads(request.config.getoption('--threads'))
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def own_ctrl_c():
+    """A run listens to Ctrl-C for as long as its process lives, which here is not its own."""
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture
