@@ -210,6 +210,12 @@ def tell_models(console: Console, pipeline: Pipeline) -> None:
         console.print(
             f'[yellow]{stage} ran without its model[/yellow]: {escape(trouble)}', soft_wrap=True
         )
+    if count := pipeline.without_provenance:
+        console.print(
+            f'[yellow]{count} frames came without the provenance that others had[/yellow]: their '
+            'depth counts as inpainted',
+            soft_wrap=True,
+        )
 
 
 def _keeper(reader: bags.Recording, writer: bags.BagWriter, written: Set[str]) -> Any:

@@ -242,6 +242,11 @@ class LiveRunner:
                 f'{name} runs without its model: {trouble}'
                 for name, trouble in self._pipeline.troubles.items()
             ]
+            if count := self._pipeline.without_provenance:
+                told.append(
+                    f'{count} frames came without the provenance that others had: their depth '
+                    'counts as inpainted'
+                )
             if late := self._late():
                 told.append(late)
             if told:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from depth_refiner_ros.config import configure
-from depth_refiner_ros.data import DepthImage, Header, PinholeCamera
+from depth_refiner_ros.data import DepthImage, Header, PinholeCamera, Provenance, ProvenanceImage
 from depth_refiner_ros.hosts.bag import FAMILY
 from depth_refiner_ros.hosts.live import Level, LiveRunner
 from depth_refiner_ros.messages import encode
@@ -140,6 +140,18 @@ def test_status_reports_rate_and_holes(robot):
         r.wait(lambda i=i: len(r.published) == i)
     r.wait(lambda: r.runner.status().values['received.depth'] == '3')
     assert r.runner.status().level == Level.OK
+
+
+def test_status_tells_of_depth_without_its_provenance(robot):
+    r = robot()
+    marks = np.full((HEIGHT, WIDTH), Provenance.MEASURED, np.uint8)
+    for stamp_ns in (1_000, 3_000):  # none is of the frame at 2 us
+        image = ProvenanceImage(Header(stamp_ns, 'camera'), marks)
+        r.runner.feed('provenance', encode(image, FAMILY))
+    for i in (1, 2):
+        r.feed(i * 1_000)
+        r.wait(lambda i=i: len(r.published) == i)
+    assert '1 frames came without the provenance that others had' in r.runner.status().text
 
 
 def test_live_parameters_reach_the_next_frame(robot):
