@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import replace
 import hashlib
 import json
@@ -158,7 +159,10 @@ def run_locally(
     others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(workers, context, _start_worker, (workers, counts))
     try:
-        futures = {pool.submit(_do_and_count, job, folder, i): job for i, job in enumerate(jobs)}
+        with _interrupts_wait():
+            futures = {
+                pool.submit(_do_and_count, job, folder, i): job for i, job in enumerate(jobs)
+            }
         waiting = set(futures)
         while waiting:
             done, waiting = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
@@ -177,14 +181,26 @@ def run_locally(
         pool.shutdown(cancel_futures=True)
 
 
+@contextmanager
+def _interrupts_wait() -> Iterator[None]:
+    """Hold Ctrl-C back, also in the processes that are started: they inherit it.
+
+    It reaches the whole process group, and would end a worker that is still importing with a
+    traceback; the parent ends its workers itself.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 _counts: Any = None
 
 
 def _start_worker(workers: int, counts: Any) -> None:
     global _counts
     _counts = counts
-    # Ctrl-C reaches the whole process group; the parent ends its workers itself.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(max(1, (os.cpu_count() or 1) // workers))
     Thread(target=_end_with_parent, daemon=True).start()
 

@@ -39,7 +39,7 @@ _FORMATS = {
 _RESERVE_BYTES = 64 << 10
 """Given back on a full disk, for what must still be written: an index, metadata.yaml."""
 
-_COMMIT_BYTES = 8 << 20
+_COMMIT_BYTES = 1 << 20
 """What a full disk costs a sqlite3 recording at most."""
 
 
@@ -153,6 +153,8 @@ class _Sqlite3(Sqlite3Writer):
 
     def __init__(self, path: Path, compression: CompressionMode) -> None:
         super().__init__(path, compression)
+        # As rosbag2 does: to wait for the disk at every commit would take longer than the stages.
+        self.conn.execute('PRAGMA synchronous = OFF')
         self.languages: dict[str, str] = {}
         self._uncommitted_bytes = 0
 

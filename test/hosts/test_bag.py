@@ -23,7 +23,6 @@ from depth_refiner_ros.data import (
     RigidTransform,
     StddevImage,
 )
-from depth_refiner_ros.hosts import storages
 from depth_refiner_ros.hosts.bag import (
     FAMILY,
     STORE,
@@ -222,8 +221,7 @@ def test_a_write_that_fails_is_told_at_the_next_write_or_the_end(tmp_path, monke
 
 @pytest.mark.parametrize(('name', 'storage'), NAMES)
 @pytest.mark.parametrize('limit_bytes', [1_500_000, 2_700_000])
-def test_a_full_disk_costs_the_last_megabytes(tmp_path, monkeypatch, name, storage, limit_bytes):
-    monkeypatch.setattr(storages, '_COMMIT_BYTES', 1 << 20)
+def test_a_full_disk_costs_the_last_megabyte(tmp_path, name, storage, limit_bytes):
     header = Header(0, 'optical')
     images = [DepthImage(header, np.full((80, 60), 1 + i / 1000, np.float32)) for i in range(200)]
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
