@@ -23,6 +23,7 @@ from ..hosts.bag import BagWriter, Frames, Recording, Result, open_bag, record, 
 from ..pictures import Panel, Picture, Section, Table
 from ..simulation import SimulatedFrame, simulate
 from ..stage import Pipeline, topic_inputs, updated_parameters
+from . import signals
 from .replay import kept, progress, tell_models
 
 NAMESPACE = 'camera'
@@ -225,6 +226,9 @@ class Demo:
     """Simulate a depth camera, refine its recording and show what came of it.
 
     Needs no camera, no ROS, no GPU and no download.
+
+        depth-refiner demo
+        depth-refiner demo --frames 10 --output /tmp/demo
     """
 
     output: Path = Path('demo')
@@ -235,15 +239,11 @@ class Demo:
     """Picks the sensor's noise and the path of the hand that holds it."""
 
     def run(self) -> int:
-        """Run it; return 0, or 130 after Ctrl-C."""
+        """Run it; return 0."""
         if self.frames < 1:
             raise ValueError(f'--frames must be at least 1, got {self.frames}')
-        console = Console()
-        try:
-            self._run(console)
-        except KeyboardInterrupt:
-            console.print(f'[yellow]interrupted[/yellow]: {self.output} holds what was done')
-            return 130
+        with signals.explained(lambda: f'{self.output} holds what was done'):
+            self._run(Console())
         return 0
 
     def _run(self, console: Console) -> None:

@@ -102,6 +102,10 @@ class Evaluate:
     holes are punched into the measurements, which are the truth. All contenders see the same
     frames in the same run. Writes metrics.json, report.md and index.html to the report's folder.
     A run that was stopped continues when it is started again.
+
+        depth-refiner evaluate mine.mcap
+        depth-refiner evaluate a.bag folder/ --contenders raw nearest mine=mine.yaml -o report
+        depth-refiner evaluate a.mcap --fail-if 'hole.mae_mm>110'
     """
 
     sources: tyro.conf.Positional[tuple[Path, ...]]

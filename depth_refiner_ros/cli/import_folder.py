@@ -30,7 +30,8 @@ class ImportFolder:
     folder: tyro.conf.Positional[Path]
     """Folder to read."""
     output: Annotated[Path, tyro.conf.arg(aliases=['-o'])]
-    """Recording to write: NAME.mcap for a single file, any other name for a rosbag2 folder."""
+    """Recording to write: NAME.mcap or NAME.db3 for a single file, any other name for a rosbag2
+    folder."""
     namespace: str = '/camera'
     """Namespace of the written topics."""
     rate_hz: float = 30.0

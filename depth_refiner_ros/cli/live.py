@@ -43,6 +43,9 @@ class Live:
 
     Subscribes and publishes what the ROS nodes do, in the protocol of rmw_zenoh on ROS 2 Jazzy;
     it was not tried with a real rmw_zenoh yet. Reads ROS_DOMAIN_ID. Ctrl-C ends it.
+
+        depth-refiner live --camera realsense --connect tcp/192.168.0.7:7447
+        depth-refiner live --source realsense --view
     """
 
     params: Path | None = None

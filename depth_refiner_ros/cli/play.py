@@ -26,6 +26,8 @@ class Play:
     """EXPERIMENTAL. Publish a recording on a Zenoh network, at the pace it was logged.
 
     What was recorded as latched (/tf_static) is published at once and kept for late subscribers.
+
+        depth-refiner play mine.mcap --rate 0.5 --loop
     """
 
     bag: tyro.conf.Positional[Path]

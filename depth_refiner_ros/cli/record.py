@@ -27,10 +27,13 @@ class Record:
     """EXPERIMENTAL. Record topics of a Zenoh network until Ctrl-C.
 
     Types come from the network; those whose definition is not known here are left out.
+
+        depth-refiner record -o mine.mcap --topics /camera/depth/image_rect --seconds 10
     """
 
     output: Annotated[Path, tyro.conf.arg(aliases=['-o'])]
-    """Recording to write: NAME.mcap for a single file, any other name for a rosbag2 folder."""
+    """Recording to write: NAME.mcap or NAME.db3 for a single file, any other name for a rosbag2
+    folder."""
     topics: tuple[str, ...] = ()
     """Topics to record; all if not given."""
     seconds: float | None = None

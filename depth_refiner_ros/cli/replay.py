@@ -41,12 +41,18 @@ class Replay:
 
     Reads ROS 1 bags and rosbag2 recordings and writes an ordinary recording: open it in RViz or
     Foxglove, or `ros2 bag play` it. The same bag gives the same bytes.
+
+        depth-refiner replay mine.bag -o refined.mcap
+        depth-refiner replay mine.mcap -o refined.mcap --camera realsense --keep
+        depth-refiner replay mine.mcap -o points --stages refine_depth,project_points
+        depth-refiner replay mine.mcap -o cloud.mcap --only project_points.points --max-frames 100
     """
 
     bag: tyro.conf.Positional[Path]
     """A .bag file, an .mcap or .db3 file, or a rosbag2 folder."""
     output: Annotated[Path, tyro.conf.arg(aliases=['-o'])]
-    """Recording to write: NAME.mcap for a single file, any other name for a rosbag2 folder."""
+    """Recording to write: NAME.mcap or NAME.db3 for a single file, any other name for a rosbag2
+    folder."""
     params: Path | None = None
     """Parameter file, in the form ROS reads."""
     camera: str | None = None

@@ -750,9 +750,8 @@ def copied_channel(source: Recording, kept: Connection) -> Channel:
             text, digest = _definition(source.ros2_types, message_type)
             return Channel(kept.topic, message_type, text, 'ros2msg', digest, 'cdr', qos)
     if encoding != 'cdr':
-        language, definition = _foreign_definition(kept)
-        if encoding == 'ros1':
-            language, definition = 'ros1msg', text
+        is_ros1_bag = encoding == 'ros1' and not source.is2
+        language, definition = ('ros1msg', text) if is_ros1_bag else _foreign_definition(kept)
         return Channel(kept.topic, kept.msgtype, definition, language, '', encoding, qos)
     digest = kept.digest
     if kept.msgdef.format is MessageDefinitionFormat.NONE:

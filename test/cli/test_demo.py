@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from depth_refiner_ros import simulation
-from depth_refiner_ros.cli import demo
+from depth_refiner_ros.cli import demo, main
 from depth_refiner_ros.cli.demo import Costs, Demo, Scores, near_edges
 from depth_refiner_ros.hosts.bag import open_bag
 
@@ -147,11 +147,11 @@ def test_ctrl_c_leaves_a_readable_recording(
 
     monkeypatch.setattr(demo, 'simulate', interrupted)
 
-    assert Demo(output=tmp_path).run() == 130
+    assert main(['demo', '--output', str(tmp_path)]) == 130
 
     with open_bag(tmp_path / 'recording.mcap') as reader:
         assert {c.topic: c.msgcount for c in reader.connections}['/tf'] == 2
-    assert 'interrupted' in capsys.readouterr().out
+    assert capsys.readouterr().err == f'interrupted: {tmp_path} holds what was done\n'
 
 
 def test_no_frames_make_no_demo(tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ from depth_refiner_ros.hosts.bag import (
     replay,
     static_transforms,
 )
+from depth_refiner_ros.hosts.storages import Channel, Rosbag2Writer
 from depth_refiner_ros.messages import decode
 from depth_refiner_ros.stage import topic_inputs
 
@@ -245,6 +246,23 @@ def test_a_full_disk_costs_the_last_megabyte(tmp_path, name, storage, limit_byte
         )
     leftovers = {path.name for path in tmp_path.rglob('.*')}
     assert not leftovers
+
+
+@pytest.mark.parametrize('storage', ['mcap', 'sqlite3'])
+def test_a_channel_that_is_no_ros_is_written_as_it_is(tmp_path, storage):
+    descriptor, message = bytes(range(256)), b'\xff\x00\x80'  # neither is text
+    foreign = Channel('/f', 'pkg.Frame', descriptor, 'protobuf', '', 'protobuf', [])
+    writer = Rosbag2Writer(tmp_path / 'x', storage)
+    writer.open()
+    writer.write(writer.add(foreign), 5, message)
+    writer.close()
+    (file,) = (tmp_path / 'x').glob(f'x.{storage.replace("sqlite3", "db3")}')
+    octets = file.read_bytes()
+    assert message in octets
+    if storage == 'mcap':  # once where it begins, once in the summary
+        named = b'\x08\0\0\0protobuf' + len(descriptor).to_bytes(4, 'little') + descriptor
+        assert octets.count(b'\x09\0\0\0pkg.Frame' + named) == 2
+    assert read(tmp_path / 'x') == []  # a folder's metadata names ROS messages alone
 
 
 def test_no_thread_outlives_its_recording(tmp_path):
