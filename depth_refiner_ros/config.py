@@ -19,6 +19,7 @@ from typing import Any
 import yaml
 
 from .data import DepthEncoding, DepthImage
+from .discovery import companion_topic
 from .stage import (
     DEADLINE_S,
     SLOP_S,
@@ -76,6 +77,15 @@ class HostParameters(Parameters):
         'raw',
         'Transport of depth input (ROS nodes; a bag tells).',
         choices=('raw', 'compressedDepth', 'compressed'),
+        live=False,
+    )
+    depth_unit_m: float = parameter(
+        0.0,
+        'Metres of one count of the depth that comes in, where its driver departs from REP 118: '
+        '0.00025 for an L515; 0: what the recording says, else the encoding, 16UC1 millimetres '
+        'and 32FC1 metres. Depth goes out in the unit of its encoding.',
+        unit='m',
+        range=(0, 1),
         live=False,
     )
     autostart: bool = parameter(True, 'Configure and activate at once (ROS nodes).', live=False)
@@ -206,6 +216,12 @@ class Configuration:
     topics: Mapping[str, str]
 
 
+_COMPANIONS = {
+    'topics.depth': ('topics.camera', 'topics.stddev', 'topics.provenance'),
+    'topics.color': ('topics.color_camera',),
+}
+
+
 def configure(*sources: Mapping[str, Any]) -> Configuration:
     """Build a configuration from flat parameters, later sources overriding earlier ones.
 
@@ -217,6 +233,11 @@ def configure(*sources: Mapping[str, Any]) -> Configuration:
     """
     values: dict[str, Any] = {}
     for source in sources:
+        for image, companions in _COMPANIONS.items():
+            if image in source and source[image] != values.get(image):
+                # What a preset says of its own image does not describe another one.
+                for companion in companions:
+                    values.pop(companion, None)
         values.update(source)
     topics: dict[str, str] = {}
     of_host: dict[str, Any] = {}
@@ -270,8 +291,19 @@ def port_topics(
 ) -> dict[str, str]:
     """Return the absolute topic of every input port."""
     return {
-        port: resolve(topics.get(port) or topic.name, namespace) for port, topic in inputs.items()
+        port: resolve(port_topic(port, topic, topics), namespace) for port, topic in inputs.items()
     }
+
+
+def port_topic(port: str, topic: Topic, topics: Mapping[str, str]) -> str:
+    """Return the topic of an input port: the one it was given, else that beside its given image.
+
+    Args:
+        port: The port.
+        topic: What its stage declares, which serves where nothing is given.
+        topics: The topics that were given, by port.
+    """
+    return topics.get(port) or companion_topic(port, topics) or topic.name
 
 
 def share_folder(name: str) -> Path:

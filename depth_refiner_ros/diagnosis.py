@@ -15,10 +15,10 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from .data import ColorImage, DepthImage, PinholeCamera
+from .data import ColorImage, DepthImage, Float32Array, PinholeCamera
 from .discovery import image_topic, info_topic
-from .geometry import TransformTree
-from .messages import decode
+from .geometry import TransformTree, same_intrinsics, size_around
+from .messages import MILLIMETRE_M, decode
 from .stage import SLOP_S
 
 Severity = Literal['ok', 'note', 'warning', 'problem']
@@ -110,6 +110,9 @@ def diagnose(
     slop_s: float = SLOP_S,
     deadline_s: float = 0.05,
     stages: Sequence[str] = (),
+    depth_unit_m: float = 0.0,
+    depth_encoding: str = 'same',
+    unit_source: str = '',
 ) -> list[Finding]:
     """Check camera streams, each for itself and against the others.
 
@@ -120,6 +123,9 @@ def diagnose(
         slop_s: Largest difference of stamps that the host pairs.
         deadline_s: Longest time that the host waits for colour.
         stages: Stages that are going to run.
+        depth_unit_m: Metres of one count of depth, if that is known; else 0.
+        depth_encoding: Encoding in which depth will go out; 'same' for that of the input.
+        unit_source: Where `depth_unit_m` comes from, for the text.
     """
     findings: list[Finding] = []
     seen = {port: stream for port, stream in streams.items() if stream.stamps_ns}
@@ -130,7 +136,8 @@ def diagnose(
         findings += check_stamps(stream, image=port in ('depth', 'color'))
         findings += check_qos(stream)
         if port == 'depth':
-            findings += check_depth(stream)
+            findings += check_depth(stream, seen.get('camera'), depth_unit_m, unit_source)
+            findings += check_precision(stream, depth_unit_m, depth_encoding)
         elif port == 'color':
             findings += check_color(stream)
         elif port == 'camera':
@@ -138,11 +145,12 @@ def diagnose(
         elif port == 'color_camera':
             findings += check_camera(stream, seen.get('color'))
     depth, color = seen.get('depth'), seen.get('color')
-    if depth and 'camera' in seen:
+    if depth and 'camera' in seen and any(seen['camera'].stamps_ns):
         findings += check_skew(depth, seen['camera'], slop_s, deadline_s, latched=True)
     if depth and color:
         findings += check_skew(depth, color, slop_s, deadline_s)
-        findings += check_registration(depth, color, 'color_camera' in seen, tree, stages)
+        cameras = seen.get('color_camera'), seen.get('camera')
+        findings += check_registration(depth, color, *cameras, tree, stages)
     return findings
 
 
@@ -174,6 +182,14 @@ def check_stamps(stream: Stream, *, image: bool = True) -> Iterator[Finding]:
     """
     stamps_ns, log_ns = (np.array(times, np.int64) for times in (stream.stamps_ns, stream.log_ns))
     count = len(stamps_ns)
+    if not stamps_ns.any() and not image:
+        yield Finding(
+            'note',
+            'stamps',
+            stream.topic,
+            'its header stamp is zero: it is taken to hold for every frame',
+        )
+        return
     if not stamps_ns.any():
         yield Finding(
             'problem',
@@ -367,15 +383,23 @@ def _duration(seconds: float) -> str:
 _PNG = b'\x89PNG\r\n\x1a\n'
 _JPEG = b'\xff\xd8\xff'
 
-# No depth camera for robots reaches so far, no useful one sees so near only.
-_FAR_32FC1_M = 50.0
-_FAR_16UC1_M = 15.0
-_NEAR_16UC1_M = 0.03
 _MANY_HOLES = 0.7
 
 
-def check_depth(stream: Stream) -> Iterator[Finding]:
-    """Check that depth can be read, is in the unit its encoding says, and holds something."""
+def check_depth(
+    stream: Stream,
+    camera: Stream | None = None,
+    depth_unit_m: float = 0.0,
+    unit_source: str = '',
+) -> Iterator[Finding]:
+    """Check that depth can be read, is in the unit its encoding says, and holds something.
+
+    Args:
+        stream: The depth images.
+        camera: Their camera_info.
+        depth_unit_m: Metres of one count, if that is known; else 0.
+        unit_source: Where `depth_unit_m` comes from, for the text.
+    """
     first = stream.samples[0]
     lie = ''
     if hasattr(first, 'format'):
@@ -390,7 +414,7 @@ def check_depth(stream: Stream) -> Iterator[Finding]:
             )
             return
         lie = _format_lie(first)
-    images = list(_decoded(stream, DepthImage))
+    images = list(_decoded(stream, DepthImage, depth_unit_m))
     if (broken := next((i for i in images if isinstance(i, str)), None)) is not None:
         yield Finding(
             'problem',
@@ -434,36 +458,228 @@ def check_depth(stream: Stream) -> Iterator[Finding]:
         else '',
     )
     known_m = np.concatenate([d.depth_m[np.isfinite(d.depth_m)] for d in depths])
+    cameras = [] if camera is None else list(_decoded(camera, PinholeCamera))
+    lens = next((c for c in cameras if isinstance(c, PinholeCamera)), None)
+    yield check_unit(stream.topic, encoding, known_m, lens, depth_unit_m, unit_source)
+
+
+# No depth camera for robots reaches so far, no useful one sees so near only.
+_FAR_32FC1_M = 50.0
+_NEAR_16UC1_M = 0.03
+# The nearest and farthest medians of what indoor cameras are pointed at, and the farthest
+# hundredth that cameras without steps of disparity see: those measure time of flight.
+_NEAR_MEDIAN_M, _FAR_MEDIAN_M, _FAR_FLIGHT_M = 0.1, 6.0, 10.0
+# Units that drivers count in: 0.1 mm (D405, Orbbec), 0.125 mm (SR300), 0.2 mm (TUM), 0.25 mm
+# (L515), 1 mm, 10 mm.
+_UNITS_M = (0.0001, 0.000125, 0.0002, 0.00025, 0.001, 0.01)
+_LIKELY_MEDIANS_M = (0.2, 4.0)
+# Stereo and structured light step by z^2 / (f b n): baseline b times steps a pixel n, in metres,
+# of a D405 (0.58), a Kinect (0.6) and a D455 (3.04), seen by a colour camera of another focal
+# length or not.
+_STEPS_M = (0.4, 3.6)
+# The PrimeSense reference design: f b n is 580 px * 0.075 m * 8, and it is recognised by that and
+# its angle of view, fx / width.
+_PRIMESENSE_M, _PRIMESENSE_SPREAD = 345.0, 0.04
+_PRIMESENSE_VIEW = (0.84, 0.93)
+
+
+def check_unit(
+    topic: str,
+    encoding: str,
+    known_m: Float32Array,
+    camera: PinholeCamera | None = None,
+    depth_unit_m: float = 0.0,
+    unit_source: str = '',
+) -> Finding:
+    """Judge the unit of depth by the only measures a recording holds: distance and step.
+
+    A stereo or structured-light camera measures disparity in equal steps, so its depths step by
+    z^2 / (f b n). Reading them in a unit too large by a factor makes f b n larger by that factor.
+
+    Args:
+        topic: The depth's topic.
+        encoding: Its encoding.
+        known_m: Depths of many pixels, metres, as read.
+        camera: Its intrinsics, if known.
+        depth_unit_m: Metres of one count, if that is known; else 0.
+        unit_source: Where `depth_unit_m` comes from, for the text.
+    """
     median_m, largest_m = float(np.median(known_m)), float(known_m.max())
-    if encoding == '32FC1' and median_m > _FAR_32FC1_M:
-        yield Finding(
-            'problem',
-            'unit',
-            stream.topic,
-            f'32FC1 is metres, but the median is {median_m:.0f}: it looks like millimetres',
-            'divide by 1000 where it is published, or publish it as 16UC1',
+    low_m, high_m = (float(m) for m in np.percentile(known_m, (1, 99)))
+    seen = f'depth from {low_m:.2f} to {high_m:.2f} m'
+    if camera is not None:
+        width_m, height_m = (
+            median_m * size / f
+            for size, f in ((camera.width, camera.fx), (camera.height, camera.fy))
         )
-    elif encoding == '16UC1' and largest_m < _NEAR_16UC1_M:
-        yield Finding(
+        seen += f'; at the median of {median_m:.2f} m it sees {width_m:.2f} x {height_m:.2f} m'
+    if depth_unit_m:
+        source = f', as {unit_source} says' if unit_source else ''
+        return Finding(
+            'ok', 'unit', topic, f'one count is {1e3 * depth_unit_m:g} mm{source}: {seen}'
+        )
+    if encoding == '32FC1':
+        if median_m > _FAR_32FC1_M:
+            return Finding(
+                'problem',
+                'unit',
+                topic,
+                f'32FC1 is metres, but the median is {median_m:.0f}: it looks like millimetres',
+                'set depth_unit_m: 0.001, or divide by 1000 where it is published',
+            )
+        return Finding('ok', 'unit', topic, seen)
+    if largest_m < _NEAR_16UC1_M:
+        return Finding(
             'problem',
             'unit',
-            stream.topic,
+            topic,
             f'16UC1 is millimetres, but the largest value is {1000 * largest_m:.0f}: it looks '
             'like metres',
             'multiply by 1000 where it is published, or publish it as 32FC1',
         )
-    elif encoding == '16UC1' and median_m > _FAR_16UC1_M:
-        yield Finding(
+    return _judged_unit(topic, known_m, camera, seen)
+
+
+def _judged_unit(
+    topic: str, known_m: Float32Array, camera: PinholeCamera | None, seen: str
+) -> Finding:
+    """Judge whether counts that are taken as millimetres can be millimetres."""
+    median_m, high_m = float(np.median(known_m)), float(np.percentile(known_m, 99))
+    steps_m = disparity_scale_m(known_m)
+
+    def is_likely(unit_m: float) -> bool:
+        factor = unit_m / MILLIMETRE_M
+        low, high = _LIKELY_MEDIANS_M
+        return low <= factor * median_m <= high and (
+            steps_m is None or _is_camera(factor * steps_m, camera)
+        )
+
+    others = [unit_m for unit_m in _UNITS_M if unit_m != MILLIMETRE_M and is_likely(unit_m)]
+    remedy = 'compare one distance with a tape measure; ' + (
+        '; '.join(
+            f'depth_unit_m: {unit_m:g} makes the median {median_m * unit_m / MILLIMETRE_M:.2f} m'
+            for unit_m in others
+        )
+        or 'depth_unit_m sets the metres of one count'
+    )
+    far = median_m > _FAR_MEDIAN_M or (steps_m is None and high_m > _FAR_FLIGHT_M)
+    if steps_m is not None and not _is_camera(steps_m, camera):
+        step_mm = 1e3 * median_m**2 / steps_m
+        return Finding(
             'warning',
             'unit',
-            stream.topic,
-            f'16UC1 is millimetres, but that makes the median {median_m:.1f} m: the unit may be '
-            'finer (0.1 mm, or the 0.2 mm of TUM RGB-D)',
-            'set the depth unit of the driver to 1 mm, or divide where it is published',
+            topic,
+            f'16UC1 is millimetres, but depths {step_mm:.3g} mm apart at the median of '
+            f'{median_m:.1f} m are the steps of no stereo or structured-light camera: {seen}',
+            remedy,
         )
-    else:
-        low_m, high_m = np.percentile(known_m, (1, 99))
-        yield Finding('ok', 'unit', stream.topic, f'depth from {low_m:.2f} to {high_m:.2f} m')
+    if far or median_m < _NEAR_MEDIAN_M:
+        which = 'finer' if far else 'coarser'
+        return Finding(
+            'warning',
+            'unit',
+            topic,
+            f'16UC1 is millimetres, but that makes the median {median_m:.1f} m: the unit may be '
+            f'{which}; {seen}',
+            remedy,
+        )
+    if steps_m is not None:
+        step_mm = 1e3 * median_m**2 / steps_m
+        return Finding(
+            'ok',
+            'unit',
+            topic,
+            f'{seen}; depths {step_mm:.2g} mm apart there are the steps of a stereo or '
+            'structured-light camera that counts millimetres',
+        )
+    return Finding(
+        'note',
+        'unit',
+        topic,
+        f'{seen}; nothing in it tells the unit: one count is taken as 1 mm (REP 118)',
+        remedy if others else '',
+    )
+
+
+def _is_camera(scale_m: float, camera: PinholeCamera | None) -> bool:
+    """Tell whether a camera with this product of focal length, baseline and steps may exist."""
+    if camera is None:
+        return 150 <= scale_m <= 4000
+    low, high = _PRIMESENSE_VIEW
+    if low <= camera.fx / camera.width <= high:
+        # Read in any unit it stays one of these: then only the right unit will do.
+        read_m = [_PRIMESENSE_M * MILLIMETRE_M / unit_m for unit_m in _UNITS_M]
+        nearest_m = min(read_m, key=lambda m: abs(scale_m / m - 1))
+        if abs(scale_m / nearest_m - 1) < _PRIMESENSE_SPREAD:
+            return nearest_m == _PRIMESENSE_M
+    low, high = _STEPS_M
+    return low <= scale_m / camera.fx <= high
+
+
+_LEVELS = 5
+_DENSE = 5  # pixels for every value that a range could take: none is missing by accident
+
+
+def disparity_scale_m(known_m: Float32Array) -> float | None:
+    """Return z^2 / step of depths that step as those of a disparity do, None if they do not.
+
+    That is focal length times baseline times steps a pixel. It takes depths that were not
+    resampled or smoothed, in whole millimetres, over a range of distances.
+
+    Args:
+        known_m: Depths of many pixels, metres.
+    """
+    counts = np.rint(known_m / np.float32(MILLIMETRE_M)).astype(np.int64)
+    levels, pixels = np.unique(counts, return_counts=True)
+    found: list[tuple[float, float, float]] = []
+    low = float(levels[0])
+    while low < levels[-1]:
+        high = max(1.25 * low, low + 1)
+        inside = (levels >= low) & (levels < high)
+        total = int(pixels[inside].sum())
+        if total >= _DENSE * (high - low):
+            # What resampling scattered between two levels is rare beside them.
+            often = levels[inside][pixels[inside] >= 0.1 * total / inside.sum()]
+            if len(often) >= _LEVELS:
+                steps = np.diff(often)
+                step = float(np.median(steps))
+                if step >= 3:
+                    scales = often[1:] * often[:-1] / steps
+                    middle = float(np.median(often))
+                    found.append((middle, step, float(np.median(scales))))
+        low = high
+    if len(found) < 3 or found[-1][0] < 1.5 * found[0][0]:
+        return None
+    middles, steps_, scales_ = (np.array(column) for column in zip(*found, strict=True))
+    growth = float(np.polyfit(np.log(middles), np.log(steps_), 1)[0])
+    if not 1.5 < growth < 2.5 or scales_.max() > 1.5 * scales_.min():
+        return None
+    return float(np.median(scales_)) * MILLIMETRE_M
+
+
+def check_precision(stream: Stream, depth_unit_m: float, depth_encoding: str) -> Iterator[Finding]:
+    """Say what the unit of the published depth costs."""
+    images = [i for i in _decoded(stream, DepthImage, depth_unit_m) if isinstance(i, DepthImage)]
+    encoding = images[0].encoding if images and depth_encoding == 'same' else depth_encoding
+    if not depth_unit_m or encoding != '16UC1':
+        return
+    if depth_unit_m < MILLIMETRE_M:
+        yield Finding(
+            'note',
+            'precision',
+            stream.topic,
+            f'it counts {1e3 * depth_unit_m:g} mm, but depth goes out as 16UC1 in whole '
+            'millimetres (REP 118)',
+            'set depth_encoding: 32FC1 where tenths of a millimetre count',
+        )
+    elif any(np.nanmax(image.depth_m, initial=0) > 65.535 for image in images):
+        yield Finding(
+            'warning',
+            'precision',
+            stream.topic,
+            'depth beyond 65.535 m does not go into 16UC1 millimetres (REP 118) and is left out',
+            'set depth_encoding: 32FC1',
+        )
 
 
 def check_color(stream: Stream) -> Iterator[Finding]:
@@ -485,11 +701,11 @@ def check_color(stream: Stream) -> Iterator[Finding]:
     yield from _check_constant(stream, shapes)
 
 
-def _decoded(stream: Stream, kind: type[Any]) -> Iterator[Any]:
+def _decoded(stream: Stream, kind: type[Any], depth_unit_m: float = 0.0) -> Iterator[Any]:
     """Decode the samples; what cannot be decoded comes as the sentence that says why."""
     for msg in stream.samples:
         try:
-            yield decode(kind, msg, stream.topic)
+            yield decode(kind, msg, stream.topic, depth_unit_m=depth_unit_m)
         except ValueError as error:  # noqa: PERF203 - ten samples
             yield str(error).removeprefix(f'{stream.topic}: ')
 
@@ -574,9 +790,12 @@ def check_camera(stream: Stream, image: Stream | None) -> Iterator[Finding]:
             stream.topic,
             f'it describes {camera.width}x{camera.height} pixels, but {image.topic} has '
             f'{size[0]}x{size[1]}',
-            f'give the camera_info of the same stream ({info_topic(image.topic)}?): in a '
+            _fitting(camera, *size)
+            or f'give the camera_info of the same stream ({info_topic(image.topic)}?): in a '
             'parameter file under topics, passed with --params',
         )
+    else:
+        yield from _check_centre(stream.topic, camera)
     if stream.frame_id != image.frame_id:
         yield Finding(
             'warning',
@@ -598,6 +817,57 @@ def check_camera(stream: Stream, image: Stream | None) -> Iterator[Finding]:
         )
 
 
+_OFF_CENTRE = 0.15  # of the image: lenses sit a few hundredths off the middle of their sensor
+
+
+def _fitting(camera: PinholeCamera, width: int, height: int) -> str:
+    """Say what would make a camera_info fit its image, '' if nothing is likely."""
+    whole = camera.calibration
+    if whole is not None and (whole.width, whole.height) == (width, height):
+        return (
+            'set its binning_x and binning_y to 0 and its roi to nothing: its width and height '
+            'are those of the image already'
+        )
+    if abs(width / camera.width - height / camera.height) > 0.02 * width / camera.width:
+        return ''
+    fitting = camera.scaled(width, height)
+    return (
+        f'publish the camera_info of this stream; scaled to {width}x{height} it would have '
+        f'{_intrinsics(fitting)}'
+    )
+
+
+def _intrinsics(camera: PinholeCamera) -> str:
+    return f'fx {camera.fx:.1f} fy {camera.fy:.1f} cx {camera.cx:.1f} cy {camera.cy:.1f} px'
+
+
+def _check_centre(topic: str, camera: PinholeCamera) -> Iterator[Finding]:
+    """Check that the intrinsics are those of an image of this size, and not cut out of one."""
+    whole = camera.calibration
+    if whole is not None and (whole.width, whole.height) != (camera.width, camera.height):
+        return  # a window of an image, or a binned one: its centre may be anywhere
+    off = max(
+        abs((camera.cx + 0.5) / camera.width - 0.5), abs((camera.cy + 0.5) / camera.height - 0.5)
+    )
+    if off <= _OFF_CENTRE:
+        return
+    size = size_around(camera.cx, camera.cy)
+    what = (
+        f'the principal point is {100 * off:.0f} % of the image away from its middle: the '
+        'intrinsics are those of another resolution'
+    )
+    action = 'publish the camera_info of this stream, or calibrate it'
+    if size is not None:
+        what += f', of {size[0]}x{size[1]}?'
+        belonging = PinholeCamera(camera.header, *size, camera.fx, camera.fy, camera.cx, camera.cy)
+        if abs(size[0] * camera.height - size[1] * camera.width) < 0.02 * size[0] * camera.height:
+            fitting = belonging.scaled(camera.width, camera.height)
+            action += (
+                f'; scaled to {camera.width}x{camera.height} it would have {_intrinsics(fitting)}'
+            )
+    yield Finding('warning', 'centre', topic, what, action)
+
+
 def _size(image: Stream) -> tuple[int, int] | None:
     """Return the width and height of a stream's images."""
     first = image.samples[0]
@@ -614,7 +884,8 @@ def _size(image: Stream) -> tuple[int, int] | None:
 def check_registration(
     depth: Stream,
     color: Stream,
-    calibrated: bool,
+    color_camera: Stream | None,
+    camera: Stream | None,
     tree: TransformTree,
     stages: Sequence[str] = (),
 ) -> Iterator[Finding]:
@@ -623,15 +894,33 @@ def check_registration(
     Args:
         depth: The depth images.
         color: The colour images.
-        calibrated: Whether the colour has a camera_info.
+        color_camera: The colour's camera_info.
+        camera: The depth's camera_info.
         tree: All that tf said.
         stages: Stages that are going to run.
     """
     depth_size, color_size = _size(depth), _size(color)
+    lenses = [
+        next((c for c in _decoded(s, PinholeCamera) if isinstance(c, PinholeCamera)), None)
+        if s is not None
+        else None
+        for s in (color_camera, camera)
+    ]
+    through, of_depth = lenses
+    calibrated = color_camera is not None
     if depth.frame_id == color.frame_id and depth_size == color_size:
-        yield Finding('ok', 'registration', color.topic, 'colour is registered to the depth')
-        return
-    if depth.frame_id != color.frame_id:
+        if through is None or of_depth is None:
+            text = 'colour is taken as registered to the depth, by its frame and size alone'
+            yield Finding('ok', 'registration', color.topic, text)
+            return
+        if same_intrinsics(through, of_depth):
+            yield Finding('ok', 'registration', color.topic, 'colour is registered to the depth')
+            return
+        what = (
+            f'colour has the frame and the size of the depth, but other intrinsics: '
+            f'{_intrinsics(through)}, the depth {_intrinsics(of_depth)}'
+        )
+    elif depth.frame_id != color.frame_id:
         what = f'colour is in {color.frame_id!r}, depth in {depth.frame_id!r}'
     else:
         what = (

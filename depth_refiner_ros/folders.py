@@ -31,12 +31,12 @@ from .data import (
     ColorImage,
     DepthEncoding,
     DepthImage,
-    Float32Array,
     Header,
     PinholeCamera,
     RigidTransform,
     UInt8Array,
 )
+from .messages import metres_from_counts
 from .tum import EPOCH_NS, Intrinsics, is_listed, read_listing
 
 DEPTH_FRAME = 'camera_depth_optical_frame'
@@ -237,7 +237,7 @@ class Folder:
             )
         # Whole millimetres stay 16UC1; finer units would be rounded by it.
         encoding: DepthEncoding = '16UC1' if self._unit_m == 0.001 else '32FC1'
-        return DepthImage(header, metres(raw, self._unit_m), encoding)
+        return DepthImage(header, metres_from_counts(raw, self._unit_m), encoding)
 
     # -- TUM RGB-D and its like
 
@@ -360,17 +360,6 @@ def _read_png16(path: Path) -> Any:
     if raw.dtype != np.uint16 or raw.ndim != 2:
         raise ValueError(f'{path} must be a 16-bit grey PNG, got {raw.dtype} {raw.shape}')
     return raw
-
-
-def metres(raw: Any, unit_m: float) -> Float32Array:
-    """Return depth in metres of counts with this many metres each; 0 counts are no return."""
-    # Divided by whole counts a metre where there are such: 0.001 has no exact float, 1000 has.
-    per_metre = 1 / unit_m
-    if abs(per_metre - round(per_metre)) < 1e-6 * per_metre:
-        per_metre = round(per_metre)
-    depth_m = (raw / np.float64(per_metre)).astype(np.float32)
-    depth_m[raw == 0] = np.nan
-    return np.asarray(depth_m)
 
 
 def _read_color(path: Path) -> UInt8Array:

@@ -88,6 +88,51 @@ def same_intrinsics(one: PinholeCamera, other: PinholeCamera) -> bool:
     return max(x_px, y_px) <= _SAME_PX
 
 
+# What depth and colour cameras stream, (width, height).
+_SIZES_PX = (
+    (160, 120),
+    (320, 180),
+    (320, 200),
+    (320, 240),
+    (320, 288),
+    (424, 240),
+    (480, 270),
+    (480, 300),
+    (512, 424),
+    (512, 512),
+    (640, 360),
+    (640, 400),
+    (640, 480),
+    (640, 576),
+    (672, 376),
+    (800, 600),
+    (848, 480),
+    (960, 540),
+    (1024, 768),
+    (1024, 1024),
+    (1280, 720),
+    (1280, 800),
+    (1280, 960),
+    (1280, 1024),
+    (1920, 1080),
+    (2048, 1536),
+    (2560, 1440),
+    (3840, 2160),
+)
+_NEAR_CENTRE = 0.05  # of the width or height: as far as a principal point lies from the middle
+
+
+def size_around(cx: float, cy: float) -> tuple[int, int] | None:
+    """Return the usual image size, width and height, that has a principal point in its middle."""
+
+    def off_centre(size: tuple[int, int]) -> float:
+        width, height = size
+        return max(abs((cx + 0.5) / width - 0.5), abs((cy + 0.5) / height - 0.5))
+
+    nearest = min(_SIZES_PX, key=off_centre)
+    return nearest if off_centre(nearest) <= _NEAR_CENTRE else None
+
+
 def points_from_depth(depth_m: Float32Array, camera: PinholeCamera) -> Float32Array:
     """Deproject a depth image into the camera's optical frame.
 

@@ -35,7 +35,12 @@ from .data import (
     StddevImage,
     UInt8Array,
 )
-from .geometry import quaternion_from_rotation, rotation_from_quaternion, wrist_rotation
+from .geometry import (
+    quaternion_from_rotation,
+    rotation_from_quaternion,
+    size_around,
+    wrist_rotation,
+)
 
 IMAGE = 'sensor_msgs/msg/Image'
 COMPRESSED_IMAGE = 'sensor_msgs/msg/CompressedImage'
@@ -72,20 +77,28 @@ class MessageFamily(NamedTuple):
 T = TypeVar('T')
 
 
-def decode(value_type: type[T], msg: Any, topic: str = 'message') -> T:
+def decode(
+    value_type: type[T], msg: Any, topic: str = 'message', *, depth_unit_m: float = 0.0
+) -> T:
     """Turn a message of either family into a value.
 
     Args:
         value_type: A class of `data`.
         msg: An Image, CompressedImage, CameraInfo or PointCloud2.
         topic: Where it came from, for the text of errors.
+        depth_unit_m: Metres of one count of a depth image; 0: what its encoding says by REP 118,
+            millimetres for 16UC1 and mono16, metres for 32FC1. The value keeps its encoding: it
+            is published in that encoding's own unit.
 
     Raises:
         ValueError: If the message cannot be that value: one sentence that names the topic, what
             came and what is accepted.
     """
     try:
-        value = _DECODERS[value_type](msg)
+        if value_type is DepthImage:
+            value: Any = _depth(msg, depth_unit_m)
+        else:
+            value = _DECODERS[value_type](msg)
     except ValueError as error:
         raise ValueError(f'{topic}: {error}') from None
     except AttributeError:
@@ -179,21 +192,42 @@ def _pixels(msg: Any, dtype: type, channels: int = 1) -> npt.NDArray[Any]:
     return pixels
 
 
-def _metres_from_raw(raw: npt.NDArray[Any]) -> Float32Array:
-    """Turn 16UC1 millimetres or 32FC1 metres into metres with NaN for no return."""
-    depth_m = raw.astype(np.float32)  # always a copy, in native byte order
-    if raw.dtype.kind == 'u':
-        depth_m /= np.float32(1000)
-        depth_m[raw == 0] = np.nan
+MILLIMETRE_M = 0.001
+
+
+def metres_from_counts(counts: npt.NDArray[Any], unit_m: float = MILLIMETRE_M) -> Float32Array:
+    """Return the float32 nearest to counts times their unit, NaN where the count is 0.
+
+    Args:
+        counts: Unsigned integers of any shape.
+        unit_m: Metres of one count.
+    """
+    per_metre = round(1 / unit_m)
+    if counts.dtype.itemsize <= 2 and abs(per_metre * unit_m - 1) < 1e-6:
+        # 0.001 has no exact float, 1000 has; and the quotient of two floats is rounded once.
+        depth_m = counts.astype(np.float32)  # always a copy, in native byte order
+        depth_m /= np.float32(per_metre)
     else:
-        with np.errstate(invalid='ignore'):
-            depth_m[~((depth_m > 0) & (depth_m < np.inf))] = np.nan
+        depth_m = (counts * np.float64(unit_m)).astype(np.float32)
+    depth_m[counts == 0] = np.nan
+    return np.asarray(depth_m)
+
+
+def _metres_from_raw(raw: npt.NDArray[Any], unit_m: float) -> Float32Array:
+    """Turn the pixels of a depth image into metres with NaN for no return."""
+    if raw.dtype.kind == 'u':
+        return metres_from_counts(raw, unit_m or MILLIMETRE_M)
+    depth_m = raw.astype(np.float32)
+    if unit_m:
+        depth_m *= np.float32(unit_m)
+    with np.errstate(invalid='ignore'):
+        depth_m[~((depth_m > 0) & (depth_m < np.inf))] = np.nan
     return depth_m
 
 
-def _depth(msg: Any) -> DepthImage:
+def _depth(msg: Any, unit_m: float = 0.0) -> DepthImage:
     if hasattr(msg, 'format'):
-        return _compressed_depth(msg)
+        return _compressed_depth(msg, unit_m)
     dtype = _DEPTH_DTYPE.get(msg.encoding)
     if dtype is None:
         raise ValueError(
@@ -201,7 +235,7 @@ def _depth(msg: Any) -> DepthImage:
             '(millimetres) and 32FC1 (metres)'
         )
     encoding: DepthEncoding = '16UC1' if dtype is np.uint16 else '32FC1'
-    return DepthImage(header(msg), _metres_from_raw(_pixels(msg, dtype)[..., 0]), encoding)
+    return DepthImage(header(msg), _metres_from_raw(_pixels(msg, dtype)[..., 0], unit_m), encoding)
 
 
 # What a few octets may claim: deflate packs at most 1032 to 1, JPEG less, and no camera has more
@@ -258,7 +292,7 @@ def _imdecode(data: Any, flags: int) -> npt.NDArray[Any]:
     return np.asarray(image)
 
 
-def _compressed_depth(msg: Any) -> DepthImage:
+def _compressed_depth(msg: Any, unit_m: float) -> DepthImage:
     """Read compressedDepth (12 bytes of header, then PNG or RVL) or a plain 16-bit PNG.
 
     The format is that of image_transport_plugins' compressed_depth_image_transport: its config
@@ -285,7 +319,7 @@ def _compressed_depth(msg: Any) -> DepthImage:
             'a depth image has one channel of 16 bits'
         )
     if encoding != '32FC1' or quantisation is None:
-        return DepthImage(header(msg), _metres_from_raw(raw), '16UC1')
+        return DepthImage(header(msg), _metres_from_raw(raw, unit_m), '16UC1')
     a, b = (np.float32(value) for value in quantisation)
     if not (0 < a < np.inf and np.isfinite(b)):
         raise ValueError(
@@ -293,6 +327,8 @@ def _compressed_depth(msg: Any) -> DepthImage:
         )
     with np.errstate(divide='ignore', invalid='ignore'):
         depth_m = a / (raw.astype(np.float32) - b)
+        if unit_m:
+            depth_m *= np.float32(unit_m)
     depth_m[(raw == 0) | ~(depth_m > 0) | ~np.isfinite(depth_m)] = np.nan
     return DepthImage(header(msg), depth_m, '32FC1')
 
@@ -359,11 +395,13 @@ def _camera(msg: Any) -> PinholeCamera:
         (roi.x_offset, roi.y_offset, roi.height, roi.width, bool(roi.do_rectify)),
     )
     # P belongs to the rectified image; drivers of a single camera often leave it zero.
-    fx, fy, cx, cy = (p[i] for i in (0, 5, 2, 6)) if p[0] else (k[i] for i in (0, 4, 2, 5))
+    fx, fy, cx, cy = [p[i] for i in (0, 5, 2, 6)] if p[0] else [k[i] for i in (0, 4, 2, 5)]
     if not fx or not fy:
         raise ValueError(
             'camera_info has no focal length (K and P are zero): calibrate the camera'
         )
+    if calibration.width > 0 and calibration.height > 0:
+        _check_centre((fx, fy, cx, cy), calibration.width, calibration.height)
     bin_x, bin_y = max(1, calibration.binning_x), max(1, calibration.binning_y)
     width = (roi.width or calibration.width) // bin_x
     height = (roi.height or calibration.height) // bin_y
@@ -376,6 +414,29 @@ def _camera(msg: Any) -> PinholeCamera:
         (cx - roi.x_offset) / bin_x,
         (cy - roi.y_offset) / bin_y,
         calibration,
+    )
+
+
+def _check_centre(intrinsics: tuple[float, ...], width: int, height: int) -> None:
+    """Refuse a principal point outside the image: points would be several times too wide."""
+    if not np.isfinite(intrinsics).all():
+        return  # PinholeCamera says so
+    cx, cy = intrinsics[2:]
+    if 0 <= cx <= width and 0 <= cy <= height:
+        return
+    size = size_around(cx, cy)
+    remedy = 'publish those of the stream'
+    if size is not None and size[0] * height == size[1] * width:
+        fitting = PinholeCamera(Header(0, ''), *size, *intrinsics).scaled(width, height)
+        remedy += (
+            f'; scaled, they are fx {fitting.fx:.1f} fy {fitting.fy:.1f} '
+            f'cx {fitting.cx:.1f} cy {fitting.cy:.1f}'
+        )
+    raise ValueError(
+        f'the principal point, cx {cx:g} cy {cy:g}, is outside the {width}x{height} image: the '
+        'intrinsics are those of '
+        + (f'{size[0]}x{size[1]} pixels' if size else 'another resolution')
+        + f': {remedy}'
     )
 
 

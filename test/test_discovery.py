@@ -2,7 +2,15 @@ from __future__ import annotations
 
 import pytest
 
-from depth_refiner_ros.discovery import CAMERA_INFO, camera_topics, image_topic, info_topic
+from depth_refiner_ros.discovery import (
+    CAMERA_INFO,
+    camera_namespace,
+    camera_topics,
+    companion_topic,
+    guessed_topics,
+    image_topic,
+    info_topic,
+)
 from depth_refiner_ros.messages import COMPRESSED_IMAGE, IMAGE
 
 
@@ -130,3 +138,115 @@ def test_order_does_not_depend_on_the_recording():
     for order in (images, images[::-1]):
         found = camera_topics(recorded(order))['depth']
         assert found == ['/a/depth/image_rect', '/a/depth/image_raw', '/b/depth/image_raw']
+
+
+DRIVERS_APART = [
+    # (image, where its camera's topics begin, its camera_info)
+    ('/camera/camera/aligned_depth_to_color/image_raw', '/camera/camera', 'beside'),
+    ('/camera/camera/infra1/image_rect_raw', '/camera/camera', 'beside'),
+    ('/camera/depth_registered/image_raw/compressedDepth', '/camera', 'beside'),
+    ('/camera/depth/image_rect_raw/republished', '/camera', 'beside'),
+    ('/kinect2/qhd/image_depth_rect', '/kinect2/qhd', 'beside'),
+    ('/depth_to_rgb/image_raw', '', 'beside'),
+    ('/k4a/rgb_to_depth/image_raw', '/k4a', 'beside'),
+    ('/oak/stereo/image_raw', '/oak', 'beside'),
+    ('/stereo_publisher/stereo/depth', '', 'beside'),
+    ('/color_publisher/color/image', '', 'beside'),
+    ('/zed/zed_node/depth/depth_registered', '/zed/zed_node', 'beside'),
+    ('/zed/zed_node/rgb/color/rect/image', '/zed/zed_node', 'beside'),
+    ('/zed/zed_node/left/image_rect_color', '/zed/zed_node', 'beside'),
+    ('/left/depth/image_raw', '/left', 'beside'),
+    ('/robot/arm/right/color/image_raw', '/robot/arm/right', 'beside'),
+    ('/front_depth_camera/depth/image_raw', '/front_depth_camera', 'beside'),
+    ('/camera/depth_image', '/camera', 'beside'),
+    (
+        '/device_0/sensor_0/Depth_0/image/data',
+        '/device_0',
+        '/device_0/sensor_0/Depth_0/info/camera_info',
+    ),
+]
+
+
+@pytest.mark.parametrize(('topic', 'namespace', 'info'), DRIVERS_APART)
+def test_the_namespace_of_a_camera(topic, namespace, info):
+    assert camera_namespace(topic) == namespace
+    if info == 'beside':
+        info = f'{image_topic(topic).rpartition("/")[0]}/camera_info'
+    assert info_topic(topic) == info
+
+
+WANTED = {
+    'depth': '/camera/depth/image_rect',
+    'camera': '/camera/depth/camera_info',
+    'color': '/camera/color/image_rect',
+    'color_camera': '/camera/color/camera_info',
+    'provenance': '/camera/depth/provenance',
+}
+
+
+def test_a_camera_info_is_that_of_its_own_image_even_where_the_stages_name_is_recorded():
+    aligned = '/camera/aligned_depth_to_color'
+    topics = recorded(
+        ['/camera/depth/image_rect_raw', f'{aligned}/image_raw'],
+        ['/camera/depth/camera_info', f'{aligned}/camera_info'],
+    )
+    found = guessed_topics(WANTED, topics)
+    assert found['depth'] == f'{aligned}/image_raw'
+    assert found['camera'] == f'{aligned}/camera_info'
+    assert found['provenance'] == f'{aligned}/provenance'
+    # Depth without its own camera_info comes last, and where it is named, has none.
+    del topics[f'{aligned}/camera_info']
+    assert guessed_topics(WANTED, topics)['depth'] == '/camera/depth/image_rect_raw'
+    named = WANTED | {'depth': f'{aligned}/image_raw'}
+    found = guessed_topics(named, topics, fixed=['depth'])
+    assert found['camera'] == f'{aligned}/camera_info'
+
+
+def test_colour_is_never_that_of_another_camera():
+    topics = recorded(
+        ['/front/depth/image_raw', '/rear/color/image_raw', '/rear/depth/image_raw'],
+        ['/front/depth/camera_info', '/rear/color/camera_info', '/rear/depth/camera_info'],
+    )
+    found = guessed_topics(WANTED, topics)
+    assert found['depth'] == '/front/depth/image_raw'
+    assert found['color'] not in topics
+    assert found['color_camera'] not in topics
+    named = WANTED | {'depth': '/rear/depth/image_raw'}
+    found = guessed_topics(named, topics, fixed=['depth'])
+    assert found['color'] == '/rear/color/image_raw'
+    assert found['color_camera'] == '/rear/color/camera_info'
+    # Nor the stages' own colour beside another camera's depth.
+    topics = recorded(['/head/depth/image_raw', WANTED['color']], ['/head/depth/camera_info'])
+    assert guessed_topics(WANTED, topics)['color'] not in topics
+
+
+def test_colour_moved_to_the_depth_goes_with_depth_that_was_not_moved():
+    color = ['/rgb/image_raw', '/rgb_to_depth/image_raw']
+    for depth, best in (('/depth/image_raw', color[1]), ('/depth_to_rgb/image_raw', color[0])):
+        found = camera_topics(recorded([depth, *color]))
+        assert (found['depth'], found['color'][0]) == ([depth], best)
+
+
+def test_one_camera_info_may_serve_depth_and_colour():
+    topics = recorded(['/camera/depth_image', '/camera/image'], ['/camera/camera_info'])
+    found = guessed_topics(WANTED, topics)
+    assert found['depth'] == '/camera/depth_image'
+    assert found['color'] == '/camera/image'
+    assert found['camera'] == found['color_camera'] == '/camera/camera_info'
+
+
+def test_encodings_tell_what_names_do_not():
+    topics = recorded(['/depth_camera/image_raw', '/depth_camera/depth/image_raw', '/a/thermal'])
+    encodings = {'/depth_camera/image_raw': 'bgr8', '/a/thermal': 'mono16'}
+    found = camera_topics(topics, encodings)
+    assert found['depth'] == ['/depth_camera/depth/image_raw']
+    assert found['color'] == ['/depth_camera/image_raw']
+    assert camera_topics({'/a/thermal': IMAGE}, encodings)['color'] == []
+
+
+def test_what_describes_a_named_image_lies_beside_it():
+    images = {'depth': '/head/depth/image_raw/compressedDepth', 'color': 'rgb'}
+    assert companion_topic('camera', images) == '/head/depth/camera_info'
+    assert companion_topic('provenance', images) == '/head/depth/provenance'
+    assert companion_topic('color_camera', images) == 'camera_info'
+    assert companion_topic('stddev', {}) == companion_topic('depth', images) == ''

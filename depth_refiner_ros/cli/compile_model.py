@@ -159,6 +159,7 @@ def _frames(
             topics,
             slop_s=host.slop_s,
             deadline_s=host.deadline_s,
+            depth_unit_m=host.depth_unit_m,
         )
         step = max(1, frames.frame_count // _CALIBRATION_FRAMES)
         for number, (_, matched) in enumerate(frames):

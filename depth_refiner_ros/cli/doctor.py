@@ -25,7 +25,7 @@ import tyro
 
 from ..config import Configuration, camera_preset, configure, read_parameters
 from ..diagnosis import Finding, Severity, Stream, diagnose
-from ..discovery import CAMERA_INFO, camera_topics, image_topic, info_topic
+from ..discovery import CAMERA_INFO, camera_namespace, camera_topics, image_topic, info_topic
 from ..geometry import TransformTree
 from ..hosts import bag as bags
 from ..inference import compiling
@@ -89,13 +89,18 @@ class Doctor:
             findings = list(_explained(reader, ports, configuration))
             streams, tree = observe(reader, {port: topic for port, (topic, _) in ports.items()})
             findings += _check_static(reader)
-        host = configuration.host
+            host = configuration.host
+            topic = ports['depth'][0] if 'depth' in ports else ''
+            recorded_unit_m = bags.recorded_depth_unit_m(reader, topic)
         return findings + diagnose(
             streams,
             tree,
             slop_s=host.slop_s,
             deadline_s=host.deadline_s,
             stages=tuple(configuration.pipeline.stage_types),
+            depth_unit_m=host.depth_unit_m or recorded_unit_m,
+            depth_encoding=host.depth_encoding,
+            unit_source='depth_unit_m' if host.depth_unit_m else 'the recording',
         )
 
 
@@ -121,7 +126,8 @@ def _explained(
 ) -> Iterator[Finding]:
     """Say which topics the ports take and why, and what to do about those that have none."""
     recorded = {c.topic: c.msgtype for c in reader.connections}
-    candidates = camera_topics(recorded)
+    filled, encodings = bags.contents(reader)
+    candidates = camera_topics(filled, encodings)
     for port, (topic, reason) in ports.items():
         wanted = (
             (CAMERA_INFO,) if port in ('camera', 'color_camera') else (IMAGE, COMPRESSED_IMAGE)
@@ -138,6 +144,18 @@ def _explained(
         others = [t for t in candidates[port][:4] if t != image_topic(topic)]
         also = f'; there is also {", ".join(others)}' if others else ''
         yield Finding('ok', 'topic', topic, f'read as {port}, {reason}{also}')
+    if 'depth' in ports and 'color' not in ports:
+        alone = {
+            topic: kind for topic, kind in filled.items() if not _is_of(ports['depth'][0], topic)
+        }
+        if others := camera_topics(alone, encodings)['color']:
+            yield Finding(
+                'note',
+                'topic',
+                others[0],
+                f'this colour is of another camera than {ports["depth"][0]}, so it is not read',
+                'name it as topics.color in a parameter file if it looks through the same lens',
+            )
     if 'depth' not in ports:
         configured = configuration.topics.get('depth')
         has = ', '.join(candidates['depth']) or 'no topic with depth in its name'
@@ -160,6 +178,10 @@ def _explained(
             f'there is no {configuration.topics.get("camera") or info_topic(depth)} for it',
             f'record {info_topic(depth)} too{choice if infos else ""}',
         )
+
+
+def _is_of(depth: str, topic: str) -> bool:
+    return camera_namespace(topic) == camera_namespace(depth)
 
 
 def _check_static(reader: AnyReader) -> Iterator[Finding]:
@@ -202,6 +224,9 @@ def observe(reader: AnyReader, ports: dict[str, str]) -> tuple[dict[str, Stream]
     wanted = []
     stream_of: dict[str, Stream] = {}
     for port, topic in ports.items():
+        if topic in stream_of:  # one camera_info of depth and colour
+            streams[port] = stream_of[topic]
+            continue
         connections = [c for c in reader.connections if c.topic == topic]
         if connections[0].msgtype not in (IMAGE, COMPRESSED_IMAGE, CAMERA_INFO):
             continue

@@ -130,6 +130,9 @@ class Evaluate:
     the camera.json of a folder, and the stage's own for a bag."""
     depth: Annotated[str, tyro.conf.arg(metavar='TOPIC')] = ''
     """Depth topic of bags, where it is not to be guessed."""
+    depth_unit_m: float = 0.0
+    """Metres of one count of the depth of bags, where it is not what its encoding says: 0.00025
+    for an L515."""
     reference: Annotated[str, tyro.conf.arg(metavar='TOPIC')] = ''
     """Topic of bags that holds the true depth; by default /camera/reference/image_rect."""
     workers: int = max(1, (os.cpu_count() or 1) // 2)
@@ -153,6 +156,11 @@ class Evaluate:
         for name, value in (('draws', self.draws), ('workers', self.workers)):
             if value < 1:
                 raise ValueError(f'--{name} must be at least 1, got {value}')
+        if not 0 <= self.depth_unit_m <= 1:
+            raise ValueError(
+                f'--depth-unit-m must be from 0 to 1, got {self.depth_unit_m:g}; '
+                'millimetres are 0.001'
+            )
         if self.seed < 0:
             raise ValueError(f'--seed must not be negative, got {self.seed}')
         if self.max_frames is not None and self.max_frames < 1:
@@ -202,6 +210,7 @@ class Evaluate:
             seed=self.seed,
             max_frames=self.max_frames,
             topics=tuple((port, topic) for port, topic in topics.items() if topic),
+            depth_unit_m=self.depth_unit_m,
             sensor=self.sensor,
             name=name,
             downstream=self.downstream,

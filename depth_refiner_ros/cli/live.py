@@ -82,7 +82,10 @@ class Live:
             given(self.parameters),
         )
         zenoh = zenoh_host()
-        source = realsense_source(zenoh, given(self.realsense)) if of_realsense else None
+        source = None
+        if of_realsense:
+            unit_m = configuration.host.depth_unit_m
+            source = realsense_source(zenoh, given(self.realsense), depth_unit_m=unit_m)
         console = Console(stderr=True, emoji=False, highlight=False, soft_wrap=True)
         warn = seldom(lambda text: console.print(f'[yellow]{escape(text)}[/yellow]'))
         with ended_by_signals(), ExitStack() as stack:
@@ -119,7 +122,7 @@ def zenoh_host() -> Any:
     return zenoh
 
 
-def realsense_source(zenoh: Any, values: dict[str, Any]) -> Any:
+def realsense_source(zenoh: Any, values: dict[str, Any], *, depth_unit_m: float = 0.0) -> Any:
     """Return the RealSense that parameters name; one that is not connected yet may come later.
 
     Raises:
@@ -129,7 +132,9 @@ def realsense_source(zenoh: Any, values: dict[str, Any]) -> Any:
     realsense.sdk()
     if parameters.file:
         realsense.RealSense(parameters).close()
-    return zenoh.Source(realsense.PORTS, lambda: realsense.RealSense(parameters))
+    return zenoh.Source(
+        realsense.PORTS, lambda: realsense.RealSense(parameters, depth_unit_m=depth_unit_m)
+    )
 
 
 def network_node(zenoh: Any, name: str, network: NetworkFlags, namespace: str = '/') -> Any:

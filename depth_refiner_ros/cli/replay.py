@@ -76,7 +76,7 @@ class Replay:
         """Replay; return 0.
 
         Raises:
-            RunError: If there was no frame.
+            RunError: If nothing came out; it says why.
         """
         if self.max_frames is not None and self.max_frames < 1:
             raise ValueError(f'--max-frames must be at least 1, got {self.max_frames}')
@@ -95,6 +95,7 @@ class Replay:
         console = Console(stderr=True, emoji=False, highlight=False)
         summary = bags.Summary()
         holes: list[tuple[float, float]] = []
+        outputs = 0
         _check_distinct(self.bag, self.output)
         with bags.open_bag(self.bag) as reader:
             topics = topics_of(reader, configuration, self.namespace, guess=self.camera is None)
@@ -106,6 +107,7 @@ class Replay:
                 topics,
                 slop_s=configuration.host.slop_s,
                 deadline_s=configuration.host.deadline_s,
+                depth_unit_m=configuration.host.depth_unit_m,
                 keep=_keeper(reader, writer, written) if self.keep else None,
             )
             with kept(writer, console):
@@ -121,8 +123,15 @@ class Replay:
                 for result in progress(islice(results, self.max_frames), 'replay', count, console):
                     summary.add(pipeline)
                     holes.append(_hole_shares(result))
+                    outputs += sum(not self.only or port in self.only for port in result.outputs)
                 if not summary.frames:
                     raise bags.RunError(f'{self.bag} gave no frame: {_why_none(frames)}')
+                if not outputs:
+                    raise bags.RunError(
+                        f'{self.bag}: {summary.frames} frames went in and nothing came out as '
+                        f'{", ".join(self.only or pipeline.outputs)}: an optional input of the '
+                        'stages is missing; depth-refiner doctor tells which'
+                    )
         summary.finish()
         _report(console, self, summary, holes, frames)
         tell_models(console, pipeline)
@@ -161,8 +170,11 @@ def kept(writer: bags.BagWriter, console: Console) -> Iterator[bags.BagWriter]:
 
 def _why_none(frames: bags.Frames) -> str:
     topic = frames.topics[frames.synchronizer.anchor]
-    if not frames.frame_count:
-        return f'{topic} holds no messages; choose another topic with topics.depth'
+    if frames.empty:
+        ports = ' or '.join(f'topics.{port}' for port in frames.empty)
+        names = ' and '.join(frames.topics[port] for port in frames.empty)
+        verb = 'hold' if len(frames.empty) > 1 else 'holds'
+        return f'{names} {verb} no messages; choose another topic with {ports}'
     partners = ', '.join(name for name in frames.topics.values() if name != topic)
     return (
         f'none of the {frames.frame_count} messages of {topic} has a partner in {partners}; '
@@ -186,8 +198,8 @@ def topics_of(
     topics = port_topics(inputs, configuration.topics, namespace)
     if not guess:
         return topics
-    recorded = {c.topic: c.msgtype for c in reader.connections}
-    return discovery.guessed_topics(topics, recorded, configuration.topics)
+    recorded, encodings = bags.contents(reader)
+    return discovery.guessed_topics(topics, recorded, configuration.topics, encodings)
 
 
 def progress(items: Any, description: str, total: int, console: Console) -> Iterator[Any]:
@@ -260,6 +272,8 @@ def _report(
     paths = f'{command.bag} -> {command.output}'
     console.print(f'{summary.frames} frames: {escape(paths)}', soft_wrap=True)
     console.print(', '.join(f'{port} from {topic}' for port, topic in frames.topics.items()))
+    if frames.depth_unit_m:
+        console.print(f'depth counts {1000 * frames.depth_unit_m:g} mm')
     if lost := counts.unmatched + counts.late + counts.duplicated:
         console.print(
             f'[yellow]{lost} frames left out[/yellow]: {counts.unmatched} without a partner, '

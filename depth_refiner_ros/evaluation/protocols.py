@@ -27,7 +27,7 @@ from ..data import BoolArray, ColorImage, DepthImage, Float32Array, PinholeCamer
 from ..discovery import guessed_topics
 from ..folders import Folder
 from ..geometry import TransformTree, check_camera_fits
-from ..hosts.bag import BagError, Frames, open_bag
+from ..hosts.bag import BagError, Frames, contents, open_bag
 from ..stage import Topic
 
 ProtocolName = Literal['reference', 'static', 'punched']
@@ -162,15 +162,22 @@ class BagSource:
         topics: Topics of the ports depth, camera, color, color_camera and reference; what is left
             out is guessed by name.
         namespace: Namespace of relative names.
+        depth_unit_m: See `Frames`.
 
     Raises:
         BagError: If the bag cannot be read or has no depth.
     """
 
     def __init__(
-        self, path: Path, topics: Mapping[str, str] | None = None, namespace: str = '/camera'
+        self,
+        path: Path,
+        topics: Mapping[str, str] | None = None,
+        namespace: str = '/camera',
+        *,
+        depth_unit_m: float = 0.0,
     ) -> None:
         topics = topics or {}
+        self._depth_unit_m = depth_unit_m
         self._path = path
         self.name = path.resolve().stem
         self.sensor = ''
@@ -185,9 +192,9 @@ class BagSource:
         }
         self._inputs = inputs
         with open_bag(path) as reader:
-            recorded = {c.topic: c.msgtype for c in reader.connections}
+            recorded, encodings = contents(reader)
             wanted = port_topics(inputs, topics, namespace)
-            self._topics = guessed_topics(wanted, recorded, fixed=topics)
+            self._topics = guessed_topics(wanted, recorded, topics, encodings)
             frames = Frames(reader, inputs, self._topics)
             self._count = frames.frame_count
             if self._count == 0:
@@ -204,7 +211,7 @@ class BagSource:
 
     def __iter__(self) -> Iterator[Frame]:
         with open_bag(self._path) as reader:
-            frames = Frames(reader, self._inputs, self._topics)
+            frames = Frames(reader, self._inputs, self._topics, depth_unit_m=self._depth_unit_m)
             self.transforms = frames.transforms
             name = 'the start'
             try:
@@ -226,7 +233,11 @@ class BagSource:
 
 
 def open_source(
-    path: Path, topics: Mapping[str, str] | None = None, namespace: str = '/camera'
+    path: Path,
+    topics: Mapping[str, str] | None = None,
+    namespace: str = '/camera',
+    *,
+    depth_unit_m: float = 0.0,
 ) -> Source:
     """Open a folder of images or a bag.
 
@@ -236,7 +247,7 @@ def open_source(
     """
     if path.is_dir() and not (path / 'metadata.yaml').exists():
         return FolderSource(path)
-    return BagSource(path, topics, namespace)
+    return BagSource(path, topics, namespace, depth_unit_m=depth_unit_m)
 
 
 class Case(NamedTuple):

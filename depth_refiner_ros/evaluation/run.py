@@ -276,6 +276,7 @@ class Job:
         seed: Of the first draw.
         max_frames: Frames to use of the source; all if None.
         topics: Topics of a bag, where they are not to be guessed.
+        depth_unit_m: Metres of one count of a bag's depth; 0: what it says, or its encoding.
         sensor: Noise model of the camera; by default what the source says.
         name: What to call the source in a report; by default its own name.
         downstream: Whether to track and map with the last contender's depth, too.
@@ -288,13 +289,14 @@ class Job:
     seed: int = 0
     max_frames: int | None = None
     topics: tuple[tuple[str, str], ...] = ()
+    depth_unit_m: float = 0.0
     sensor: str = ''
     name: str = ''
     downstream: bool = False
 
     def open(self) -> Source:
         """Open the source; see `open_source`."""
-        return open_source(Path(self.path), dict(self.topics))
+        return open_source(Path(self.path), dict(self.topics), depth_unit_m=self.depth_unit_m)
 
 
 @dataclass(frozen=True)

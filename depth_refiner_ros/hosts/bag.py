@@ -14,6 +14,7 @@ from functools import cached_property
 from itertools import count
 import os
 from pathlib import Path
+import re
 import shutil
 import sqlite3
 from tempfile import TemporaryDirectory
@@ -43,6 +44,7 @@ from ..data import RigidTransform
 from ..geometry import TransformTree
 from ..messages import (
     COMPRESSED_IMAGE,
+    IMAGE,
     MESSAGE_TYPE,
     MessageFamily,
     decode,
@@ -348,6 +350,8 @@ class Frames:
         topics: Absolute topic of every input port.
         slop_s: See `Synchronizer`.
         deadline_s: See `Synchronizer`.
+        depth_unit_m: Metres of one count of the port `depth`; 0: what the recording says, else the
+            encoding.
         keep: Called with (connection, log time in ns, raw message) for every message that is not
             an input, in the recording's order.
 
@@ -355,7 +359,9 @@ class Frames:
         frame_count: Messages of the anchor, the most frames there can be.
         synchronizer: What pairs them, and counts what it could not pair.
         topics: The topic that each port is read from; optional ones may be missing.
+        empty: Required ports whose topics hold no message.
         transforms: Static transforms, and moving ones up to the last frame.
+        depth_unit_m: Metres of one count of the port `depth`; 0: what its encoding says.
         unread: Why messages of optional inputs could not be read, by topic, with the number of
             them.
 
@@ -371,6 +377,7 @@ class Frames:
         *,
         slop_s: float = SLOP_S,
         deadline_s: float = DEADLINE_S,
+        depth_unit_m: float = 0.0,
         keep: Callable[[Connection, int, bytes], None] | None = None,
     ) -> None:
         self._reader = reader
@@ -388,30 +395,43 @@ class Frames:
         anchor = self._connections[self.synchronizer.anchor]
         self.frame_count = sum(connection.msgcount for connection in anchor)
         self.topics = {port: found[0].topic for port, found in self._connections.items()}
+        self.empty = [
+            port
+            for port, found in self._connections.items()
+            if not inputs[port].optional and not any(c.msgcount for c in found)
+        ]
         self.transforms = static_transforms(reader)
+        self.depth_unit_m = depth_unit_m or recorded_depth_unit_m(
+            reader, self.topics.get('depth', '')
+        )
         self.unread: dict[str, tuple[str, int]] = {}
 
     def __iter__(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        port_of = {c.id: port for port, found in self._connections.items() for c in found}
+        # One camera_info serves two ports where depth and colour share a namespace.
+        ports_of: dict[int, list[str]] = {}
+        for port, found in self._connections.items():
+            for connection in found:
+                ports_of.setdefault(connection.id, []).append(port)
         moving = tf_connections(self._reader, '/tf')
         wanted = [c for found in self._connections.values() for c in found] + moving
         log_ns = 0
         for connection, log_ns, raw in self._reader.messages(
             connections=() if self._keep else wanted
         ):
-            port = port_of.get(connection.id)
+            ports = ports_of.get(connection.id, ())
             if connection in moving:
                 message = self._reader.deserialize(raw, connection.msgtype)
                 self.transforms.update(transforms(message))
-            if port is None:
+            if not ports:
                 if self._keep:
                     self._keep(connection, log_ns, raw)
                 continue
             message = self._reader.deserialize(raw, connection.msgtype)
             stamp = cast('Any', message).header.stamp
             stamp_ns = stamp.sec * 1_000_000_000 + stamp.nanosec
-            for matched in self.synchronizer.feed(port, stamp_ns, message, log_ns):
-                yield log_ns, matched
+            for port in ports:
+                for matched in self.synchronizer.feed(port, stamp_ns, message, log_ns):
+                    yield log_ns, matched
         for matched in self.synchronizer.finish():
             yield log_ns, matched
 
@@ -426,7 +446,10 @@ class Frames:
     def _decoded(self, port: str, message: Any) -> Any:
         topic, name = self._inputs[port], self.topics.get(port, '')
         try:
-            return None if message is None else decode(topic.type, message, name)
+            if message is None:
+                return None
+            unit_m = self.depth_unit_m if port == 'depth' else 0.0
+            return decode(topic.type, message, name, depth_unit_m=unit_m)
         except ValueError as error:
             if not topic.optional:
                 raise
@@ -453,11 +476,53 @@ def replay(frames: Frames, pipeline: Pipeline) -> Iterator[Result]:
 
 
 def recorded(reader: AnyReader, topic: str) -> list[Connection]:
-    """Return the connections of a topic, or of its first compressed transport, or none."""
-    for candidate in (topic, f'{topic}/compressedDepth', f'{topic}/compressed'):
-        if connections := [c for c in reader.connections if c.topic == candidate]:
-            return connections
-    return []
+    """Return the connections of a topic, or of its first compressed transport, or none.
+
+    Those that have messages come first: image_transport advertises every transport of an image,
+    and a recorder that takes all topics notes them, empty as they are.
+    """
+    names = (topic, f'{topic}/compressedDepth', f'{topic}/compressed')
+    found = [[c for c in reader.connections if c.topic == name] for name in names]
+    found.sort(key=lambda connections: not any(c.msgcount for c in connections))  # stable
+    return next((connections for connections in found if connections), [])
+
+
+def contents(reader: AnyReader) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the message type of every topic that has messages, and the encoding of its images."""
+    filled = [c for c in reader.connections if c.msgcount]
+    encodings: dict[str, str] = {}
+    for connection in filled:
+        if connection.msgtype not in (IMAGE, COMPRESSED_IMAGE):
+            continue
+        if connection.topic in encodings:
+            continue
+        for _, _, raw in reader.messages(connections=[connection]):
+            image: Any = reader.deserialize(raw, connection.msgtype)
+            encodings[connection.topic] = getattr(image, 'encoding', '') or getattr(
+                image, 'format', ''
+            )
+            break
+    return {c.topic: c.msgtype for c in filled}, encodings
+
+
+_SDK_SENSOR = re.compile(r'(.*/device_\d+/sensor_\d+)/')
+
+
+def recorded_depth_unit_m(reader: AnyReader, topic: str) -> float:
+    """Return the metres of one count of a depth topic, 0 where the recording does not say.
+
+    realsense-viewer and the SDK record the sensor's options beside its images.
+    """
+    sensor = _SDK_SENSOR.match(topic)
+    if sensor is None:
+        return 0.0
+    names = [f'{sensor[1]}/option/{name}/value' for name in ('Depth Units', 'Depth_Units')]
+    options = [c for c in reader.connections if c.topic in names and c.msgcount]
+    for connection, _, raw in reader.messages(connections=options) if options else ():
+        option: Any = reader.deserialize(raw, connection.msgtype)
+        unit_m = float(f'{option.data:.6g}')  # a float32: in six digits it is 0.00025 again
+        return unit_m if 0 < unit_m <= 1 else 0.0
+    return 0.0
 
 
 def _input_connections(

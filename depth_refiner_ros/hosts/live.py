@@ -204,7 +204,12 @@ class LiveRunner:
         values: dict[str, Any] = {
             port: message
             if message is None or isinstance(message, self._inputs[port].type)
-            else decode(self._inputs[port].type, message, self._topics[port])
+            else decode(
+                self._inputs[port].type,
+                message,
+                self._topics[port],
+                depth_unit_m=self.configuration.host.depth_unit_m if port == 'depth' else 0.0,
+            )
             for port, message in messages.items()
         }
         configuration = self.configuration

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from ..data import ColorImage, DepthImage, Header, PinholeCamera
-from ..folders import DEPTH_FRAME, metres
+from ..folders import DEPTH_FRAME
+from ..messages import metres_from_counts
 from ..stage import Parameters, parameter
 
 PORTS = ('depth', 'camera', 'color', 'color_camera')
@@ -81,15 +82,19 @@ class RealSense(AbstractContextManager['RealSense']):
     Args:
         parameters: Which camera, and which of its streams.
         device: A device of the SDK, instead of looking for one.
+        depth_unit_m: Metres of one count of depth; 0: what the device says.
 
     Raises:
         CameraLostError: If there is no such camera, or it has no such stream.
         ValueError: If pyrealsense2 is missing, or the file is no recording of its SDK.
     """
 
-    def __init__(self, parameters: RealSenseParameters, device: Any = None) -> None:
+    def __init__(
+        self, parameters: RealSenseParameters, device: Any = None, *, depth_unit_m: float = 0.0
+    ) -> None:
         self._rs = rs = sdk()
         self._parameters = parameters
+        self._depth_unit_m = depth_unit_m
         self._context = rs.context()
         self._device = device if device is not None else self._found()
         self._playback = self._device.as_playback() if self._device.is_playback() else None
@@ -207,11 +212,12 @@ class RealSense(AbstractContextManager['RealSense']):
             return {}
         header = Header(self._stamp_ns(depth), self._parameters.frame_id)
         lens = depth.profile.as_video_stream_profile().get_intrinsics()
-        unit_m = float(f'{depth.get_units():.6g}')  # a float32 of the device: 0.001 again
+        # The device has a float32: in six digits it is 0.001 again.
+        unit_m = self._depth_unit_m or float(f'{depth.get_units():.6g}')
         frame: dict[str, Any] = {
             'depth': DepthImage(
                 header,
-                metres(np.asanyarray(depth.get_data()), unit_m),
+                metres_from_counts(np.asanyarray(depth.get_data()), unit_m),
                 # Whole millimetres stay 16UC1; finer units would be rounded by it.
                 '16UC1' if unit_m == 0.001 else '32FC1',
             ),

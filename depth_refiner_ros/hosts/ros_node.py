@@ -31,7 +31,7 @@ from rclpy.qos import (
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rosidl_runtime_py.utilities import get_message
 
-from ..config import Configuration, HostParameters, configure
+from ..config import Configuration, HostParameters, configure, port_topic
 from ..data import DepthImage
 from ..messages import COMPRESSED_IMAGE, IMAGE, MESSAGE_TYPE, MessageFamily, encode, transforms
 from ..stage import (
@@ -240,7 +240,7 @@ class StageNode(LifecycleNode):  # type: ignore[misc]
     # -- messages
 
     def _topic(self, port: str) -> str:
-        name = self._configuration.topics.get(port) or self._inputs[port].name
+        name = port_topic(port, self._inputs[port], self._configuration.topics)
         return str(self.resolve_topic_name(name))
 
     def _subscribe(self, port: str, topic: Topic) -> Any:

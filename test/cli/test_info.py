@@ -102,4 +102,5 @@ def test_only_the_first_message_of_a_topic_is_read(bags, tmp_path, shown, monkey
 
     monkeypatch.setattr(bag.Recording, 'deserialize', counted)
     shown(path)
-    assert len(read) == 3
+    # Each topic's for what it holds, and each image's for its encoding.
+    assert len(read) == 3 + 2

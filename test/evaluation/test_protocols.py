@@ -253,12 +253,12 @@ def test_a_message_that_is_no_image_is_named(tmp_path, monkeypatch):
     path = writer(tmp_path / 'x.mcap', recorded())
     decode, calls = bag.decode, []
 
-    def broken(kind, msg, topic):
+    def broken(kind, msg, topic, **options):
         if kind is DepthImage:
             calls.append(topic)
             if len(calls) == 2:
                 raise ValueError('cannot decode')
-        return decode(kind, msg, topic)
+        return decode(kind, msg, topic, **options)
 
     monkeypatch.setattr(bag, 'decode', broken)
     assert [f.corrupt for f in BagSource(path)] == ['', 'cannot decode', '']
