@@ -546,13 +546,12 @@ def _judged_unit(
     """Judge whether counts that are taken as millimetres can be millimetres."""
     median_m, high_m = float(np.median(known_m)), float(np.percentile(known_m, 99))
     steps_m = disparity_scale_m(known_m)
+    fitting = set(_UNITS_M) if steps_m is None else _units_of_steps(steps_m, camera)
 
     def is_likely(unit_m: float) -> bool:
         factor = unit_m / MILLIMETRE_M
         low, high = _LIKELY_MEDIANS_M
-        return low <= factor * median_m <= high and (
-            steps_m is None or _is_camera(factor * steps_m, camera)
-        )
+        return unit_m in fitting and low <= factor * median_m <= high
 
     others = [unit_m for unit_m in _UNITS_M if unit_m != MILLIMETRE_M and is_likely(unit_m)]
     remedy = 'compare one distance with a tape measure; ' + (
@@ -563,7 +562,7 @@ def _judged_unit(
         or 'depth_unit_m sets the metres of one count'
     )
     far = median_m > _FAR_MEDIAN_M or (steps_m is None and high_m > _FAR_FLIGHT_M)
-    if steps_m is not None and not _is_camera(steps_m, camera):
+    if steps_m is not None and MILLIMETRE_M not in fitting:
         step_mm = 1e3 * median_m**2 / steps_m
         return Finding(
             'warning',
@@ -601,19 +600,24 @@ def _judged_unit(
     )
 
 
-def _is_camera(scale_m: float, camera: PinholeCamera | None) -> bool:
-    """Tell whether a camera with this product of focal length, baseline and steps may exist."""
+def _units_of_steps(scale_m: float, camera: PinholeCamera | None) -> set[float]:
+    """Return the units, metres a count, in which steps read in millimetres are a camera's.
+
+    Args:
+        scale_m: Focal length times baseline times steps a pixel, as read in millimetres.
+        camera: The intrinsics of the depth, if known.
+    """
+    scales_m = {unit_m: scale_m * unit_m / MILLIMETRE_M for unit_m in _UNITS_M}
     if camera is None:
-        return 150 <= scale_m <= 4000
+        return {unit_m for unit_m, m in scales_m.items() if 150 <= m <= 4000}
     low, high = _PRIMESENSE_VIEW
     if low <= camera.fx / camera.width <= high:
-        # Read in any unit it stays one of these: then only the right unit will do.
-        read_m = [_PRIMESENSE_M * MILLIMETRE_M / unit_m for unit_m in _UNITS_M]
-        nearest_m = min(read_m, key=lambda m: abs(scale_m / m - 1))
-        if abs(scale_m / nearest_m - 1) < _PRIMESENSE_SPREAD:
-            return nearest_m == _PRIMESENSE_M
+        off = {unit_m: abs(m / _PRIMESENSE_M - 1) for unit_m, m in scales_m.items()}
+        best_m = min(off, key=off.__getitem__)
+        if off[best_m] < _PRIMESENSE_SPREAD:
+            return {best_m}
     low, high = _STEPS_M
-    return low <= scale_m / camera.fx <= high
+    return {unit_m for unit_m, m in scales_m.items() if low <= m / camera.fx <= high}
 
 
 _LEVELS = 5

@@ -217,9 +217,10 @@ def _metres_from_raw(raw: npt.NDArray[Any], unit_m: float) -> Float32Array:
     """Turn the pixels of a depth image into metres with NaN for no return."""
     if raw.dtype.kind == 'u':
         return metres_from_counts(raw, unit_m or MILLIMETRE_M)
-    depth_m = raw.astype(np.float32)
     if unit_m:
-        depth_m *= np.float32(unit_m)
+        depth_m = (raw * np.float64(unit_m)).astype(np.float32)
+    else:
+        depth_m = raw.astype(np.float32)  # always a copy, in native byte order
     with np.errstate(invalid='ignore'):
         depth_m[~((depth_m > 0) & (depth_m < np.inf))] = np.nan
     return depth_m
@@ -328,7 +329,7 @@ def _compressed_depth(msg: Any, unit_m: float) -> DepthImage:
     with np.errstate(divide='ignore', invalid='ignore'):
         depth_m = a / (raw.astype(np.float32) - b)
         if unit_m:
-            depth_m *= np.float32(unit_m)
+            depth_m = (depth_m * np.float64(unit_m)).astype(np.float32)
     depth_m[(raw == 0) | ~(depth_m > 0) | ~np.isfinite(depth_m)] = np.nan
     return DepthImage(header(msg), depth_m, '32FC1')
 
@@ -421,13 +422,13 @@ def _check_centre(intrinsics: tuple[float, ...], width: int, height: int) -> Non
     """Refuse a principal point outside the image: points would be several times too wide."""
     if not np.isfinite(intrinsics).all():
         return  # PinholeCamera says so
-    cx, cy = intrinsics[2:]
+    fx, fy, cx, cy = intrinsics
     if 0 <= cx <= width and 0 <= cy <= height:
         return
     size = size_around(cx, cy)
     remedy = 'publish those of the stream'
     if size is not None and size[0] * height == size[1] * width:
-        fitting = PinholeCamera(Header(0, ''), *size, *intrinsics).scaled(width, height)
+        fitting = PinholeCamera(Header(0, ''), *size, fx, fy, cx, cy).scaled(width, height)
         remedy += (
             f'; scaled, they are fx {fitting.fx:.1f} fy {fitting.fy:.1f} '
             f'cx {fitting.cx:.1f} cy {fitting.cy:.1f}'

@@ -19,7 +19,7 @@ from depth_refiner_ros.config import (
     share_folder,
 )
 from depth_refiner_ros.data import ColorImage, DepthImage, Header
-from depth_refiner_ros.stage import Topic, parameter_values
+from depth_refiner_ros.stage import Topic, parameter_values, topic_inputs
 from depth_refiner_ros.stages import STAGES
 
 
@@ -226,6 +226,28 @@ def test_port_topics():
         'depth': '/ns/depth/image',
         'color': '/ns/rgb',
     }
+
+
+def test_what_describes_a_named_image_is_read_beside_it():
+    inputs = topic_inputs(pipeline_type('inpaint_depth'))
+    topics = port_topics(inputs, {'depth': '/head/depth/image_raw'}, 'ns')
+    assert topics['camera'] == '/head/depth/camera_info'
+    assert topics['stddev'] == '/head/depth/stddev'
+    assert topics['color_camera'] == '/ns/color/camera_info'
+
+
+def test_a_presets_camera_info_does_not_describe_another_image():
+    preset = {'topics.depth': '/a/image', 'topics.camera': '/a/camera_info'}
+    assert configure(preset, {'topics.depth': '/b/image'}).topics == {'depth': '/b/image'}
+    both = configure(preset, {'topics.depth': '/b/image', 'topics.camera': '/c/camera_info'})
+    assert both.topics == {'depth': '/b/image', 'camera': '/c/camera_info'}
+    assert configure(preset, {'slop_s': 0.1}).topics['camera'] == '/a/camera_info'
+
+
+def test_the_unit_of_depth_is_metres_of_a_count():
+    assert configure({'depth_unit_m': 0.00025}).host.depth_unit_m == 0.00025
+    with pytest.raises(ValueError, match='depth_unit_m'):
+        configure({'depth_unit_m': 1000.0})
 
 
 def test_encoded_as():

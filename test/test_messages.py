@@ -33,6 +33,7 @@ from depth_refiner_ros.messages import (
     decode,
     encode,
     encode_compressed,
+    metres_from_counts,
     transforms,
 )
 
@@ -132,6 +133,40 @@ def test_millimetres(store, encoding, padding, last_padding, big):
     assert depth.depth_m.dtype == np.float32
     assert depth.header == HEADER
     assert depth.encoding == '16UC1'
+
+
+@pytest.mark.parametrize(
+    ('unit_m', 'expected_m'),
+    [
+        # 0, 1, 1234, 65535, 256 and 500 counts, by hand.
+        (0.00025, [np.nan, 0.00025, 0.3085, 16.38375, 0.064, 0.125]),
+        (0.0001, [np.nan, 0.0001, 0.1234, 6.5535, 0.0256, 0.05]),
+        (0.01, [np.nan, 0.01, 12.34, 655.35, 2.56, 5.0]),
+        # An SR300's own unit, of which no whole number makes a metre.
+        (0.00012498, [np.nan, 0.00012498, 0.15422532, 8.1905643, 0.03199488, 0.06249]),
+    ],
+)
+def test_a_unit_of_its_own(store, unit_m, expected_m):
+    expected_m = np.array(expected_m).astype(np.float32).reshape(2, 3)
+    header_octets = struct.pack('<i2f', 0, 0, 0)
+    for msg in (
+        image(store, MM, 'mono16', big=True),
+        compressed(store, '16UC1; compressedDepth png', header_octets + png(MM)),
+    ):
+        depth = decode(DepthImage, delivered(store, msg), depth_unit_m=unit_m)
+        np.testing.assert_array_equal(depth.depth_m, expected_m)
+        assert depth.encoding == '16UC1'
+    metres = image(store, np.array([[1500.0, np.nan]], np.float32), '32FC1')
+    depth = decode(DepthImage, delivered(store, metres), depth_unit_m=0.001)
+    np.testing.assert_array_equal(depth.depth_m, np.array([[1.5, np.nan]], np.float32))
+
+
+def test_every_count_in_every_unit_is_the_nearest_float():
+    counts = np.arange(65536, dtype=np.uint16)
+    for per_metre in (100, 1000, 4000, 5000, 8000, 10000):
+        exact_m = (counts / np.float64(per_metre)).astype(np.float32)
+        exact_m[0] = np.nan
+        np.testing.assert_array_equal(metres_from_counts(counts, 1 / per_metre), exact_m)
 
 
 @pytest.mark.parametrize('big', [False, True])
@@ -640,6 +675,23 @@ def test_the_projection_matrix_of_the_rectified_image_counts(store):
     assert intrinsics(camera) == (480.0, 481.0, 320.0, 240.0)
     assert camera.header == HEADER
     assert camera.calibration == Calibration('plumb_bob', D, K, R, P, 640, 480)
+
+
+def test_a_principal_point_outside_the_image_is_refused(store):
+    # Made for 640x480, said of 160x120: a quarter is fx 131.25, cx (319.5 + 0.5) / 4 - 0.5.
+    k = (525.0, 0.0, 319.5, 0.0, 525.0, 239.5, 0.0, 0.0, 1.0)
+    p = (0.0,) * 12
+    refused(
+        PinholeCamera,
+        camera_info(store, k=k, p=p, size=(160, 120)),
+        'the principal point, cx 319.5 cy 239.5, is outside the 160x120 image: the intrinsics are '
+        'those of 640x480 pixels: publish those of the stream; scaled, they are fx 131.2 fy 131.2 '
+        'cx 79.5 cy 59.5',
+    )
+    # A window of a whole image may lie beside its principal point.
+    roi = (400, 300, 120, 160, True)
+    camera = decode(PinholeCamera, camera_info(store, k=k, p=p, roi=roi))
+    assert (camera.cx, camera.cy) == (319.5 - 400, 239.5 - 300)
 
 
 def test_where_p_is_zero_k_counts(store):

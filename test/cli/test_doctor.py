@@ -4,12 +4,15 @@ import json
 import os
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 from rosbags.interfaces import QosDurability, QosReliability
 from rosbags.rosbag2 import StoragePlugin, Writer
 
 from depth_refiner_ros.cli import doctor, main
+from depth_refiner_ros.data import Header, PinholeCamera
+from depth_refiner_ros.diagnosis import check_unit, disparity_scale_m
 from depth_refiner_ros.hosts.bag import _qos
 
 DEPTH, CAMERA = '/camera/depth/image_rect', '/camera/depth/camera_info'
@@ -284,6 +287,69 @@ def test_units(bags, diagnosed, encoding, value, severity, words):
     assert words in finding.what
 
 
+def stepping(scale_m, unit_m, near_m=0.8, far_m=4.0):
+    """A slope whose depths are f b n over a whole disparity, counted in a unit."""
+    slope_m = np.linspace(near_m, far_m, 120 * 160)
+    depth_m = scale_m / np.rint(scale_m / slope_m)
+    return np.rint(depth_m / unit_m).astype(np.uint16)
+
+
+@pytest.mark.parametrize(
+    ('unit_m', 'severity', 'words', 'action'),
+    [
+        # The steps of the PrimeSense design, f b n = 580 px * 0.075 m * 8 = 348 m, at its angle
+        # of view, 570 px for 640 columns: in a unit too fine by 4 they look like 1392 m.
+        (0.001, 'ok', 'stereo or structured-light camera that counts millimetres', ''),
+        (0.00025, 'warning', 'steps of no stereo or structured-light', 'depth_unit_m: 0.00025 '),
+        (0.000125, 'warning', 'steps of no stereo or structured-light', 'depth_unit_m: 0.000125 '),
+        (0.0001, 'warning', 'steps of no stereo or structured-light', 'depth_unit_m: 0.0001 '),
+    ],
+)
+def test_the_steps_of_a_structured_light_camera_tell_the_unit(unit_m, severity, words, action):
+    camera = PinholeCamera(Header(0, ''), 640, 480, 570.0, 570.0, 319.5, 239.5)
+    seen = [stepping(348.0, unit_m, 0.8 + 1e-4 * i) for i in range(10)]
+    known_m = np.concatenate(seen).astype(np.float32) / 1000
+    assert disparity_scale_m(known_m) == pytest.approx(348 * 0.001 / unit_m, rel=0.02)
+    finding = check_unit('/d', '16UC1', known_m, camera)
+    assert (finding.severity, words in finding.what) == (severity, True)
+    assert action in finding.action
+    assert finding.action.count('depth_unit_m:') == int(severity == 'warning')
+
+
+def test_depth_without_steps_says_nothing_of_its_unit():
+    smooth_m = np.linspace(0.8, 3.0, 10_000).astype(np.float32)
+    for known_m in (smooth_m, np.rint(smooth_m * 1000) / 1000, np.full(9, 1.5, np.float32)):
+        assert disparity_scale_m(known_m.astype(np.float32)) is None
+    finding = check_unit('/d', '16UC1', smooth_m)
+    assert finding.severity == 'note'
+    assert 'one count is taken as 1 mm' in finding.what
+    far = check_unit('/d', '16UC1', 4 * smooth_m)  # an L515's 0.25 mm
+    assert far.severity == 'warning'
+    # The median, 1.9 m, is read as 7.6 m.
+    assert 'depth_unit_m: 0.00025 makes the median 1.90 m' in far.action
+
+
+@pytest.mark.parametrize('name', ['kinect_v1_linemod', 'xtion_static_1'])
+def test_the_steps_of_real_cameras(recording, name):
+    counts = [
+        cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+        for path in sorted((recording(name) / 'depth').glob('*.png'))[:10]
+    ]
+    known_m = np.concatenate([c[c > 0] for c in counts]).astype(np.float32) / 1000
+    assert disparity_scale_m(known_m) == pytest.approx(345, rel=0.03)
+    assert disparity_scale_m(4 * known_m) == pytest.approx(4 * 345, rel=0.03)
+
+
+def test_a_unit_that_is_given_is_told_with_what_it_costs(bags, diagnosed):
+    findings = diagnosed(calibrated(bags), '--depth-unit-m', '0.00025')
+    found = one(findings, 'unit', DEPTH)
+    # 1.5 m and 2 m of millimetres are 0.375 and 0.5 m.
+    assert found.what.startswith('one count is 0.25 mm, as depth_unit_m says: depth from 0.37 to')
+    assert 'whole millimetres' in one(findings, 'precision', DEPTH).what
+    findings = diagnosed(None, '--depth-unit-m', '0.00025', '--depth-encoding', '32FC1')
+    assert not [f for f in findings if f.check == 'precision']
+
+
 @pytest.mark.parametrize(('encoding', 'value'), [('16UC1', 0), ('32FC1', np.nan), ('32FC1', 0)])
 def test_no_depth_in_the_depth(bags, diagnosed, encoding, value):
     dtype = np.float32 if encoding == '32FC1' else np.uint16
@@ -390,6 +456,52 @@ def test_camera_info_of_another_size(bags, diagnosed):
     finding = one(diagnosed(with_info(bags, width=32, height=24), code=1), 'size', CAMERA)
     assert 'describes 32x24 pixels' in finding.what
     assert '64x48' in finding.what
+
+
+def test_camera_info_of_another_resolution(bags, diagnosed):
+    # Said of 64x48 and made for 32x24, whose middle is at 15.5, 11.5.
+    p = np.array([30.0, 0, 15.5, 0, 0, 30.0, 11.5, 0, 0, 0, 1, 0])
+    finding = one(diagnosed(with_info(bags, p=p)), 'centre', CAMERA)
+    assert '25 % of the image away from its middle' in finding.what
+    # Of 640x480 and outside: a problem, with the tenth as remedy.
+    p = np.array([600.0, 0, 319.5, 0, 0, 600.0, 239.5, 0, 0, 0, 1, 0])
+    found = diagnosed(with_info(bags, p=p), code=1, name='outside.mcap')
+    finding = one(found, 'calibration', CAMERA)
+    assert 'scaled, they are fx 60.0 fy 60.0 cx 31.5 cy 23.5' in finding.what
+    k = np.array([60.0, 0, 63.5, 0, 60.0, 47.5, 0, 0, 1])
+    twice = with_info(bags, width=128, height=96, p=np.zeros(12), k=k)
+    finding = one(diagnosed(twice, code=1, name='twice.mcap'), 'size', CAMERA)
+    assert 'scaled to 64x48 it would have fx 30.0 fy 30.0 cx 31.5 cy 23.5' in finding.action
+    binned = with_info(bags, binning_x=2, binning_y=2)
+    finding = one(diagnosed(binned, code=1, name='binned.mcap'), 'size', CAMERA)
+    assert 'set its binning_x and binning_y to 0' in finding.action
+
+
+def test_colour_through_another_lens_is_not_registered(bags, diagnosed):
+    scene = changed(
+        calibrated(bags),
+        COLOR_CAMERA,
+        lambda i, m: m._replace(msg=bags.info(stamp_of(m), p=np.zeros(12))),
+    )
+    finding = one(diagnosed(scene), 'registration', COLOR)
+    assert finding.severity == 'warning'
+    assert 'other intrinsics: fx 61.0 fy 62.0 cx 30.5 cy 22.5 px, the depth' in finding.what
+
+
+def test_a_calibration_without_a_stamp_holds_for_every_frame(bags, diagnosed):
+    scene = changed(
+        calibrated(bags), CAMERA, lambda i, m: m._replace(msg=bags.info(0)) if i == 0 else None
+    )
+    findings = diagnosed(scene)
+    assert one(findings, 'stamps', CAMERA).severity == 'note'
+    assert not serious(findings)
+
+
+def test_colour_of_another_camera_is_named_and_not_read(bags, diagnosed):
+    front, rear = bags.scene(3, color=None, base='/front'), bags.scene(3, base='/rear')
+    findings = diagnosed(sorted(front + rear, key=lambda m: m.log_ns))
+    finding = one(findings, 'topic', '/rear/color/image_rect')
+    assert 'of another camera than /front/depth' in finding.what
 
 
 def test_camera_info_of_another_frame(bags, diagnosed):

@@ -12,7 +12,7 @@ import time
 
 import numpy as np
 import pytest
-from rosbags.rosbag2 import Writer
+from rosbags.rosbag2 import StoragePlugin, Writer
 
 from depth_refiner_ros.cli import main
 from depth_refiner_ros.hosts.bag import open_bag
@@ -894,3 +894,147 @@ def test_names_with_rich_markup_are_printed_as_they_are(bags, tmp_path, capsys):
     err = capsys.readouterr().err.replace('\n', '')
     assert 'a[red]b:smile:.mcap' in err
     assert '[bold]out.mcap' in err
+
+
+# --------------------------------------------------------------------------- right or refused
+
+
+def emptied(bags, path, messages, *topics):
+    """Write a recording that declares topics nothing was published on."""
+    types = dict(topics)
+    with Writer(path, version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        for topic, kind in types.items():
+            writer.add_connection(topic, kind, typestore=bags.STORE)
+        connections = {}
+        for m in messages:
+            kind = m.msg.__msgtype__
+            if m.topic not in connections:
+                connections[m.topic] = writer.add_connection(m.topic, kind, typestore=bags.STORE)
+            octets = bags.STORE.serialize_cdr(m.msg, kind)
+            writer.write(connections[m.topic], m.log_ns, octets)
+    return path
+
+
+@pytest.mark.parametrize(
+    ('options', 'empty'),
+    [
+        ({'codec': 'png'}, ('/camera/depth/image_rect', IMAGE)),
+        ({}, ('/camera/aligned_depth_to_color/image_raw', IMAGE)),
+        ({'name': 'image_raw'}, ('/camera/depth/image_rect', IMAGE)),
+        ({'color': 'jpeg'}, ('/camera/color/image_rect', IMAGE)),
+    ],
+)
+def test_a_topic_without_messages_does_not_hide_one_with(bags, tmp_path, options, empty):
+    source = emptied(bags, tmp_path / 'in', bags.scene(3, **options), empty)
+    assert replay(source, '-o', tmp_path / 'out.mcap', '--stages', 'project_points') == 0
+    clouds = on(bags.read(tmp_path / 'out.mcap'), '/camera/points')
+    assert [[field.name for field in cloud.fields] for cloud in clouds] == [
+        ['x', 'y', 'z', 'rgb']
+    ] * 3
+
+
+def test_a_replay_that_writes_nothing_fails_and_says_why(bags, tmp_path, capsys):
+    scene = [m for m in bags.scene(3, color=None) if not m.topic.endswith('camera_info')]
+    info = ('/camera/depth/camera_info', 'sensor_msgs/msg/CameraInfo')
+    source = emptied(bags, tmp_path / 'in', scene, info)
+    assert replay(source, '-o', tmp_path / 'out.mcap') == 1
+    text = capsys.readouterr().err
+    assert '/camera/depth/camera_info holds no messages; choose' in text
+    source = bags.write(tmp_path / 'plain.mcap', bags.scene(3, color=None))
+    arguments = ('--stages', 'register_color', '--only', 'register_color.color')
+    assert replay(source, '-o', tmp_path / 'out.mcap', *arguments) == 1
+    text = capsys.readouterr().err
+    assert '3 frames went in and nothing came out as register_color.color' in text
+    assert not (tmp_path / 'out.mcap').exists()
+
+
+def test_a_unit_of_its_own_gives_metres(bags, tmp_path):
+    # Counts of 0.25 mm: what is written as 1.5 and 2 m is 0.375 and 0.5 m, plus a few counts.
+    source = bags.write(tmp_path / 'in.mcap', bags.scene(1, color=None))
+    arguments = ('--stages', 'project_points', '--depth-unit-m', '0.00025')
+    assert replay(source, '-o', tmp_path / 'out.mcap', *arguments) == 0
+    (cloud,) = on(bags.read(tmp_path / 'out.mcap'), '/camera/points')
+    z_m = cloud.data.view(np.float32).reshape(48, 64, -1)[..., 2]
+    expected_m = np.rint(1000 * bags.depth_m(0)).astype(np.float64) * 0.00025
+    np.testing.assert_array_equal(z_m, expected_m.astype(np.float32))
+
+
+def test_a_recording_of_the_sdk_says_its_unit_and_has_its_camera(bags, tmp_path):
+    store = bags.ROS1
+    sensor = '/device_0/sensor_0'
+    depth = bags.image(bags.START_NS, np.full((48, 64), 8000, np.uint16), 'mono16', '')
+    info = bags.info(0, '', p=np.zeros(12))
+    option = store.types['std_msgs/msg/Float32'](data=np.float32(0.00025))
+    messages = [
+        bags.Message(f'{sensor}/option/Depth Units/value', bags.START_NS, option),
+        bags.Message(f'{sensor}/Depth_0/info/camera_info', bags.START_NS, info),
+        bags.Message(f'{sensor}/Depth_0/image/data', bags.START_NS, depth),
+    ]
+    source = bags.write(tmp_path / 'in.bag', messages)
+    assert replay(source, '-o', tmp_path / 'out.mcap', '--stages', 'refine_depth') == 0
+    out = bags.read(tmp_path / 'out.mcap')
+    (refined,) = on(out, '/camera/depth_refined/image_rect')
+    assert refined.encoding == '16UC1'
+    assert (pixels(refined) == 2000).all()  # 8000 * 0.25 mm
+    (camera,) = on(out, '/camera/depth_refined/camera_info')
+    assert camera.k[0] == 61.0
+
+
+def test_points_are_projected_with_the_camera_info_of_their_own_image(bags, tmp_path):
+    aligned = '/camera/aligned_depth_to_color'
+    of_color = np.array([96.0, 0, 31.5, 0, 0, 96, 23.5, 0, 0, 0, 1, 0])
+    messages = bags.scene(2, color=None, name='image_rect_raw')
+    for m in bags.scene(2, color=None, name='image_raw'):
+        topic = m.topic.replace('/camera/depth', aligned)
+        msg = m.msg
+        if topic.endswith('camera_info'):
+            msg = bags.info(stamp_ns(msg), p=of_color)
+        messages.append(m._replace(topic=topic, msg=msg))
+    messages.sort(key=lambda m: m.log_ns)
+    source = bags.write(tmp_path / 'in.mcap', messages)
+    named = tmp_path / 'named.yaml'
+    named.write_text('topics: {depth: /camera/depth/image_rect_raw}', encoding='utf-8')
+    for arguments, f_px in (((), 96.0), (('--params', named), 60.0)):
+        out = tmp_path / f'{f_px}.mcap'
+        assert replay(source, '-o', out, '--stages', 'project_points', *arguments) == 0
+        cloud = on(bags.read(out), '/camera/points')[0]
+        x_m, _, z_m = cloud.data.view(np.float32).reshape(48, 64, -1)[0, 0]
+        assert x_m == pytest.approx(-31.5 / f_px * z_m)
+
+
+def test_colour_of_another_camera_is_not_painted_on(bags, tmp_path):
+    front = bags.scene(2, color=None, base='/front')
+    rear = bags.scene(2, base='/rear')
+    messages = sorted(front + rear, key=lambda m: m.log_ns)
+    source = bags.write(tmp_path / 'in.mcap', messages)
+    assert replay(source, '-o', tmp_path / 'out.mcap', '--stages', 'project_points') == 0
+    cloud = on(bags.read(tmp_path / 'out.mcap'), '/camera/points')[0]
+    assert [field.name for field in cloud.fields] == ['x', 'y', 'z']
+    # Named, in the same frame and size, but through another lens.
+    rear += [
+        m._replace(topic='/rear/color/camera_info', msg=bags.info(stamp_ns(m.msg), p=np.zeros(12)))
+        for m in rear
+        if m.topic == '/rear/depth/camera_info'
+    ]
+    messages = sorted(front + rear, key=lambda m: m.log_ns)
+    source = bags.write(tmp_path / 'lens.mcap', messages)
+    named = tmp_path / 'named.yaml'
+    named.write_text('topics: {color: /rear/color/image_rect}', encoding='utf-8')
+    arguments = ('--stages', 'project_points', '--params', named)
+    assert replay(source, '-o', tmp_path / 'lens_out.mcap', *arguments) == 0
+    cloud = on(bags.read(tmp_path / 'lens_out.mcap'), '/camera/points')[0]
+    assert [field.name for field in cloud.fields] == ['x', 'y', 'z']
+
+
+def test_one_camera_info_serves_depth_and_colour(bags, tmp_path):
+    names = {
+        '/camera/depth/camera_info': 'camera_info',
+        '/camera/depth/image_rect': 'image_depth_rect',
+        '/camera/color/image_rect': 'image_color_rect',
+    }
+    messages = [m._replace(topic=f'/kinect2/qhd/{names[m.topic]}') for m in bags.scene(3)]
+    source = bags.write(tmp_path / 'in.mcap', messages)
+    arguments = ('--camera', 'kinect_v2', '--stages', 'project_points')
+    assert replay(source, '-o', tmp_path / 'out.mcap', *arguments) == 0
+    clouds = on(bags.read(tmp_path / 'out.mcap'), '/camera/points')
+    assert [len(cloud.fields) for cloud in clouds] == [4, 4, 4]
