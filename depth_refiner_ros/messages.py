@@ -223,7 +223,7 @@ def _metres_from_raw(raw: npt.NDArray[Any], unit_m: float) -> Float32Array:
         depth_m = raw.astype(np.float32)  # always a copy, in native byte order
     with np.errstate(invalid='ignore'):
         depth_m[~((depth_m > 0) & (depth_m < np.inf))] = np.nan
-    return depth_m
+    return np.asarray(depth_m)
 
 
 def _depth(msg: Any, unit_m: float = 0.0) -> DepthImage:
