@@ -5,19 +5,20 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 
-from ..data import Float32Array, UInt8Array
+from ..data import Float32Array
+from ..kernels import FloatImage, FloatImageOut, FloatImagesOut, FloatRow, FloatRowOut, kernel
 from .noise import FARTHEST_M, NEAREST_M
 
 # A pair of neighbours that disagrees by more than this has another surface or an outlier in it.
-GATE_STDDEVS = 3.0
-SHORTFALL = 2.4
+GATE_STDDEVS = np.float32(3)
+SHORTFALL = np.float32(2.4)
 # Stands in for no return: too far to agree with any neighbour.
-_NOWHERE_M = 1e4
-# Rows filtered at a time: their work arrays fit the cache of one core.
-BAND_ROWS = 96
+_NOWHERE_M, _NOWHERE_PER_M = np.float32(1e4), np.float32(1e-4)
+_HOLE_SHARE = np.float32(0.2)
+_NEAREST_M, _FARTHEST_M = np.float32(NEAREST_M), np.float32(FARTHEST_M)
+_NAN, _ZERO, _HALF, _ONE = np.float32(np.nan), np.float32(0), np.float32(0.5), np.float32(1)
 
 
 class Denoised(NamedTuple):
@@ -68,98 +69,150 @@ def smooth(
         raise ValueError(f'strength is {strength}; it must be between 0 and 1')
     if scales < 1:
         raise ValueError(f'scales is {scales}; it must be 1 or more')
-    smoothed = np.full(depth_m.shape, np.nan, np.float32)
-    stddev = np.full(depth_m.shape, np.nan, np.float32)
-    height, width = depth_m.shape
-    reach = sum(_offsets_px(scales))
-
-    # Allocated once for all bands: fresh pages cost more than the arithmetic on them.
-    work = np.empty((7, min(height, BAND_ROWS + 2 * reach), width), np.float32)
-    for start in range(0, height, BAND_ROWS):
-        stop = min(start + BAND_ROWS, height)
-        rows = slice(max(0, start - reach), min(height, stop + reach))
-        valid, depth, left = _average_pairs(
-            depth_m[rows],
-            stddev_m[rows],
-            None if quantization_m is None else quantization_m[rows],
-            strength,
-            _offsets_px(scales),
-            work,
-        )
-        # Pixels whose pairs lack weight are those with the larger errors: on a plane of white
-        # noise the scatter is that of a mean lacking SHORTFALL times the weight.
-        left -= np.float32(1)
-        left *= np.float32(SHORTFALL)
-        left += np.float32(1)
-        cv2.threshold(left, 0, 0, cv2.THRESH_TOZERO, dst=left)
-        left *= np.float32(_stddev_ratio(scales, strength, correlation_px) - 1)
-        left += np.float32(1)
-        left *= stddev_m[rows]
-        if floor_m is not None:
-            np.maximum(left, np.minimum(floor_m[rows], stddev_m[rows]), out=left)
-        inner = slice(start - rows.start, stop - rows.start)
-        cv2.copyTo(depth[inner], valid[inner], smoothed[start:stop])
-        cv2.copyTo(left[inner], valid[inner], stddev[start:stop])
+    offsets_px = _offsets_px(scales)
+    border, reach = offsets_px[-1], sum(offsets_px)
+    width = depth_m.shape[1]
+    # The rows in work, which stay in the cache: after each of the two directions of each scale.
+    rows = np.full((2 * scales + 1, reach + border + 1, width + 2 * border), _NOWHERE_PER_M)
+    per_gates, weights = np.ones((2, reach + 1, width), np.float32)
+    smoothed, stddev = np.empty((2, *depth_m.shape), np.float32)
+    nothing = np.zeros_like(depth_m) if floor_m is None or quantization_m is None else depth_m
+    _smooth(
+        depth_m,
+        stddev_m,
+        nothing if floor_m is None else floor_m,
+        nothing if quantization_m is None else quantization_m,
+        scales,
+        0.5 * strength,
+        _stddev_ratio(scales, strength, correlation_px),
+        rows,
+        per_gates,
+        weights,
+        smoothed,
+        stddev,
+    )
     return Denoised(smoothed, stddev)
 
 
-def _average_pairs(
-    depth_m: Float32Array,
-    stddev_m: Float32Array,
-    quantization_m: Float32Array | None,
-    strength: float,
-    offsets_px: list[int],
-    work: Float32Array,
-) -> tuple[UInt8Array, Float32Array, Float32Array]:
-    """Return where there is a depth, the filtered depth, and the mean weight of the pairs.
-
-    The last two lie in `work`, which the next call overwrites.
-    """
+@kernel
+def _smooth(
+    depth_m: FloatImage,
+    stddev_m: FloatImage,
+    floor_m: FloatImage,
+    quantization_m: FloatImage,
+    scales: int,
+    share: np.float32,
+    stddev_ratio: np.float32,
+    rows: FloatImagesOut,
+    per_gates: FloatImageOut,
+    weights: FloatImageOut,
+    smoothed_m: FloatImageOut,
+    smoothed_stddev_m: FloatImageOut,
+) -> None:
     height, width = depth_m.shape
-    sigma, per_gate, raw, residual, weight, weights, half_step = work[:, :height]
-    border = max(offsets_px)
-    valid: UInt8Array = np.asarray(cv2.inRange(depth_m, NEAREST_M, FARTHEST_M), np.uint8)
-    padded = np.full((height + 2 * border, width + 2 * border), _NOWHERE_M, np.float32)
-    inverse = padded[border:-border, border:-border]
-    cv2.copyTo(depth_m, valid, inverse)
-    sigma.fill(1)
-    cv2.copyTo(stddev_m, valid, sigma)
-    # However uncertain a pixel is, it must not agree with a hole.
-    np.multiply(inverse, np.float32(0.2 / GATE_STDDEVS), out=weight)
-    np.minimum(sigma, weight, out=sigma)
-    np.multiply(inverse, inverse, out=per_gate)
-    per_gate /= sigma
-    per_gate *= np.float32(1 / GATE_STDDEVS)
-    np.divide(np.float32(1), padded, out=padded)
-    np.copyto(raw, inverse)
+    border = (rows.shape[2] - width) // 2
+    ring, reach = rows.shape[1], weights.shape[0] - 1
+    # Every pass follows the one before it as soon as the rows that it needs are there.
+    for newest in range(-reach, height + reach):
+        y = newest
+        inverse = rows[0, y % ring, border : border + width]
+        if 0 <= y < height:
+            _read(depth_m[y], stddev_m[y], inverse, per_gates[y % (reach + 1)])
+        else:
+            inverse[:] = _NOWHERE_PER_M
+        weights[y % (reach + 1)] = _ZERO
+        offset = 1
+        for scale in range(scales):
+            before, after = rows[2 * scale], rows[2 * scale + 1]
+            here = before[y % ring]
+            _average(
+                here[border - offset :],
+                here[border:],
+                here[border + offset :],
+                per_gates[y % (reach + 1)],
+                share,
+                weights[y % (reach + 1)],
+                after[y % ring, border : border + width],
+            )
+            y -= offset
+            _average(
+                after[(y - offset) % ring, border:],
+                after[y % ring, border:],
+                after[(y + offset) % ring, border:],
+                per_gates[y % (reach + 1)],
+                share,
+                weights[y % (reach + 1)],
+                rows[2 * scale + 2, y % ring, border : border + width],
+            )
+            offset *= 3
+        if y >= 0:
+            _write(
+                depth_m[y],
+                stddev_m[y],
+                floor_m[y],
+                quantization_m[y],
+                rows[2 * scales, y % ring, border:],
+                weights[y % (reach + 1)],
+                _HALF / np.float32(scales),
+                stddev_ratio,
+                smoothed_m[y],
+                smoothed_stddev_m[y],
+            )
 
-    weights.fill(0)
-    half = 0.5 * strength
-    for offset in offsets_px:
-        for dy, dx in ((0, offset), (offset, 0)):
-            first = padded[border - dy :, border - dx :][:height, :width]
-            second = padded[border + dy :, border + dx :][:height, :width]
-            cv2.addWeighted(first, 0.5, second, 0.5, 0, dst=residual)
-            cv2.subtract(residual, inverse, dst=residual)
-            np.multiply(residual, per_gate, out=weight)
-            np.multiply(weight, weight, out=weight)
-            np.subtract(np.float32(1), weight, out=weight)
-            cv2.threshold(weight, 0, 0, cv2.THRESH_TOZERO, dst=weight)
-            cv2.add(weights, weight, dst=weights)
-            residual *= weight
-            cv2.scaleAdd(residual, half, inverse, dst=inverse)
-    weights *= np.float32(1 / (2 * len(offsets_px)))
 
-    if quantization_m is not None:
-        np.multiply(quantization_m, raw, out=half_step)
-        half_step *= raw
-        half_step *= np.float32(0.5)
-        change = cv2.subtract(inverse, raw, dst=residual)
-        undone = cv2.min(change, half_step, dst=weight)
-        np.negative(half_step, out=half_step)
-        cv2.max(undone, half_step, dst=undone)
-        cv2.subtract(inverse, undone, dst=inverse)
-    return valid, np.divide(np.float32(1), inverse, out=residual), weights
+def _read(
+    depth_m: FloatRow, stddev_m: FloatRow, inverse: FloatRowOut, per_gate: FloatRowOut
+) -> None:
+    for x in range(len(depth_m)):
+        valid = (depth_m[x] >= _NEAREST_M) & (depth_m[x] <= _FARTHEST_M)
+        z_m = depth_m[x] if valid else _NOWHERE_M
+        inverse[x] = _ONE / z_m
+        # However uncertain a pixel is, it must not agree with a hole.
+        gate_m = GATE_STDDEVS * stddev_m[x] if valid else _ONE
+        per_gate[x] = z_m * z_m / min(gate_m, _HOLE_SHARE * z_m)
+
+
+def _average(
+    before: FloatRow,
+    here: FloatRow,
+    after: FloatRow,
+    per_gate: FloatRow,
+    share: np.float32,
+    weight: FloatRowOut,
+    out: FloatRowOut,
+) -> None:
+    for x in range(len(out)):
+        residual = _HALF * (before[x] + after[x]) - here[x]
+        ratio = residual * per_gate[x]
+        agreement = max(_ONE - ratio * ratio, _ZERO)
+        weight[x] += agreement
+        out[x] = here[x] + share * agreement * residual
+
+
+def _write(
+    depth_m: FloatRow,
+    stddev_m: FloatRow,
+    floor_m: FloatRow,
+    quantization_m: FloatRow,
+    inverse: FloatRow,
+    weight: FloatRow,
+    per_pair: np.float32,
+    stddev_ratio: np.float32,
+    smoothed_m: FloatRowOut,
+    smoothed_stddev_m: FloatRowOut,
+) -> None:
+    for x in range(len(depth_m)):
+        z_m = depth_m[x]
+        valid = (z_m >= _NEAREST_M) & (z_m <= _FARTHEST_M)
+        raw = _ONE / z_m
+        half_step = _HALF * quantization_m[x] * raw * raw
+        undone = min(max(inverse[x] - raw, -half_step), half_step)
+        smoothed_m[x] = _ONE / (inverse[x] - undone) if valid else _NAN
+        # Pixels whose pairs lack weight are those with the larger errors: on a plane of white
+        # noise the scatter is that of a mean lacking SHORTFALL times the weight.
+        left = max(_ONE + SHORTFALL * (weight[x] * per_pair - _ONE), _ZERO)
+        left = stddev_m[x] * (_ONE + left * (stddev_ratio - _ONE))
+        smoothed_stddev_m[x] = max(left, min(floor_m[x], stddev_m[x])) if valid else _NAN
 
 
 def _offsets_px(scales: int) -> list[int]:

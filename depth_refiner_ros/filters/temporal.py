@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
 
-from ..data import Float32Array, UInt8Array
-from .denoise import BAND_ROWS, Denoised
+from ..data import Float32Array
+from ..kernels import ByteImageOut, FloatImage, FloatImageOut, kernel
+from .denoise import Denoised
 from .noise import FARTHEST_M, NEAREST_M
 
 # Huber's constant: 95 % of the efficiency of the mean on Gaussian noise. A pixel that flickers
 # between two disparities settles on the one it shows most.
-HUBER_STDDEVS = 1.345
+HUBER_STDDEVS = np.float32(1.345)
 # Above the first a pixel's memory fades, above the second it is gone.
-FADE_STDDEVS = 2.0
-RESET_STDDEVS = 3.0
+FADE_STDDEVS = np.float32(2)
+RESET_STDDEVS = np.float32(3)
 # A local mean of innovations beyond this is motion: noise, correlated over a few pixels, averages
 # out over a window of 31 of them.
 MEAN_INNOVATION_VARIANCE = 0.1
@@ -22,6 +25,8 @@ MEAN_INNOVATION_VARIANCE = 0.1
 DRIFT_CAUTION = 6.0
 # Motion is looked for on every fourth pixel of every fourth row.
 _COARSE = 4
+_NEAREST_M, _FARTHEST_M = np.float32(NEAREST_M), np.float32(FARTHEST_M)
+_NAN, _ZERO, _ONE, _FOUR = np.float32(np.nan), np.float32(0), np.float32(1), np.float32(4)
 
 
 class TemporalFilter:
@@ -77,8 +82,6 @@ class TemporalFilter:
         self._depth_m = np.empty((0, 0), np.float32)
         self._variance = np.empty((0, 0), np.float32)
         self._missed_frames = np.empty((0, 0), np.uint8)
-        # Work arrays of one band of rows; fresh pages cost more than the arithmetic on them.
-        self._work = np.empty((6, 0, 0), np.float32)
 
     def __call__(
         self,
@@ -110,92 +113,26 @@ class TemporalFilter:
             self._depth_m = np.zeros(depth_m.shape, np.float32)
             self._variance = np.ones(depth_m.shape, np.float32)
             self._missed_frames = np.zeros(depth_m.shape, np.uint8)
-            self._work = np.empty((6, BAND_ROWS, depth_m.shape[1]), np.float32)
         self._stamp_ns = stamp_ns
-
-        measured: UInt8Array = np.asarray(cv2.inRange(depth_m, NEAREST_M, FARTHEST_M), np.uint8)
-        drift = self._drift_variance(depth_m, stddev_m)
-        estimate = np.full(depth_m.shape, np.nan, np.float32)
-        stddev = np.full(depth_m.shape, np.nan, np.float32)
-        for start in range(0, depth_m.shape[0], BAND_ROWS):
-            rows = slice(start, start + BAND_ROWS)
-            known = self._update(
-                rows,
-                depth_m[rows],
-                stddev_m[rows],
-                measured[rows],
-                drift[rows],
-                None if quantization_m is None else quantization_m[rows],
-            )
-            cv2.copyTo(self._depth_m[rows], known, estimate[rows])
-            left = np.sqrt(self._variance[rows], out=self._work[0, : len(known)])
-            if floor_m is not None:
-                np.fmax(left, np.fmin(floor_m[rows], stddev_m[rows]), out=left)
-            cv2.copyTo(left, known, stddev[rows])
-        return Denoised(estimate, stddev)
-
-    def _update(
-        self,
-        rows: slice,
-        depth_m: Float32Array,
-        stddev_m: Float32Array,
-        measured: UInt8Array,
-        drift: Float32Array,
-        quantization_m: Float32Array | None,
-    ) -> UInt8Array:
-        """Update the state of some rows and return where it has a depth."""
-        state, state_variance = self._depth_m[rows], self._variance[rows]
-        work = self._work[:, : state.shape[0]]
-        depth, variance, innovation, innovation_variance, innovation_stddev, surprise = work
-        depth.fill(0)
-        cv2.copyTo(depth_m, measured, depth)
-        variance.fill(1)
-        cv2.copyTo(stddev_m, measured, variance)
-        variance *= variance
-
-        np.subtract(depth, state, out=innovation)
-        np.add(state_variance, variance, out=innovation_variance)
-        np.sqrt(innovation_variance, out=innovation_stddev)
-        # One step of quantisation is no evidence of motion, however many sigmas it is.
-        np.abs(innovation, out=surprise)
-        if quantization_m is not None:
-            surprise -= quantization_m
-        surprise /= innovation_stddev
-        moved = (surprise > RESET_STDDEVS) | (state == 0) | (measured == 0)
-        surprise -= np.float32(FADE_STDDEVS)
-        cv2.threshold(surprise, 0, 0, cv2.THRESH_TOZERO, dst=surprise)
-        surprise *= surprise
-        surprise += drift
-
-        surprise *= innovation_variance
-        surprise += state_variance
-        # The gain never falls below 1 / memory_frames.
-        least = np.float32(1 / max(self.memory_frames - 1, 1e-3))
-        np.multiply(variance, least, out=innovation_stddev)
-        prediction = np.maximum(surprise, innovation_stddev, out=surprise)
-        np.add(prediction, variance, out=innovation_variance)
-        gain = np.divide(prediction, innovation_variance, out=prediction)
-        np.sqrt(innovation_variance, out=innovation_stddev)
-        innovation_stddev *= np.float32(HUBER_STDDEVS)
-        np.minimum(innovation, innovation_stddev, out=innovation)
-        np.negative(innovation_stddev, out=innovation_stddev)
-        np.maximum(innovation, innovation_stddev, out=innovation)
-        innovation *= gain
-        known = measured
-        if self.bridge_frames:
-            missed = self._missed_frames[rows]
-            bridged = (measured == 0) & (state > 0) & (missed < self.bridge_frames)
-            np.copyto(missed, np.where(bridged, missed + np.uint8(1), np.uint8(0)))
-            known = measured | (bridged * np.uint8(255))
-            moved &= ~bridged
-            innovation[bridged] = 0
-            # Nobody looked: the surface may have moved by as much as it was uncertain.
-            gain[bridged] = 4 * state_variance[bridged]
-        np.add(state, innovation, out=state)
-        np.multiply(gain, variance, out=state_variance)
-        cv2.copyTo(depth, moved.view(np.uint8), state)
-        cv2.copyTo(variance, moved.view(np.uint8), state_variance)
-        return known
+        nothing = depth_m
+        if floor_m is None or quantization_m is None:
+            nothing = np.zeros_like(depth_m)
+        estimate_m, estimate_stddev_m = np.empty((2, *depth_m.shape), np.float32)
+        _update(
+            depth_m,
+            stddev_m,
+            nothing if floor_m is None else floor_m,
+            nothing if quantization_m is None else quantization_m,
+            self._drift_variance(depth_m, stddev_m),
+            1 / max(self.memory_frames - 1, 1e-3),
+            self.bridge_frames,
+            self._depth_m,
+            self._variance,
+            self._missed_frames,
+            estimate_m,
+            estimate_stddev_m,
+        )
+        return Denoised(estimate_m, estimate_stddev_m)
 
     def _drift_variance(self, depth_m: Float32Array, stddev_m: Float32Array) -> Float32Array:
         """Return the squared drift of each pixel's surroundings over the innovation variance."""
@@ -218,3 +155,59 @@ class TemporalFilter:
         mean *= np.float32(DRIFT_CAUTION)
         drift = cv2.resize(mean, (width, height), interpolation=cv2.INTER_LINEAR)
         return np.asarray(drift, np.float32)
+
+
+@kernel
+def _update(
+    depth_m: FloatImage,
+    stddev_m: FloatImage,
+    floor_m: FloatImage,
+    quantization_m: FloatImage,
+    drift: FloatImage,
+    least_gain: np.float32,
+    bridge_frames: int,
+    state_m: FloatImageOut,
+    state_variance: FloatImageOut,
+    missed_frames: ByteImageOut,
+    estimate_m: FloatImageOut,
+    estimate_stddev_m: FloatImageOut,
+) -> None:
+    height, width = depth_m.shape
+    for y in range(height):
+        for x in range(width):
+            measured = (depth_m[y, x] >= _NEAREST_M) & (depth_m[y, x] <= _FARTHEST_M)
+            z_m = depth_m[y, x] if measured else _ZERO
+            variance = stddev_m[y, x] * stddev_m[y, x] if measured else _ONE
+            before_m, before_variance = state_m[y, x], state_variance[y, x]
+
+            innovation_m = z_m - before_m
+            innovation_variance = before_variance + variance
+            # One step of quantisation is no evidence of motion, however many sigmas it is.
+            surprise = abs(innovation_m) - quantization_m[y, x]
+            surprise /= math.sqrt(innovation_variance)
+            moved = (surprise > RESET_STDDEVS) | (before_m == _ZERO) | (not measured)
+            faded = max(surprise - FADE_STDDEVS, _ZERO)
+            motion = (faded * faded + drift[y, x]) * innovation_variance
+            # The gain never falls below 1 / memory_frames.
+            prediction = max(motion + before_variance, variance * least_gain)
+            gain = prediction / (prediction + variance)
+            most_m = HUBER_STDDEVS * math.sqrt(prediction + variance)
+            after_m = before_m + gain * min(max(innovation_m, -most_m), most_m)
+            after_variance = gain * variance
+            after_m = z_m if moved else after_m
+            after_variance = variance if moved else after_variance
+
+            bridged = (
+                (not measured) & (before_m > _ZERO) & (missed_frames[y, x] < bridge_frames)
+            )
+            missed_frames[y, x] = missed_frames[y, x] + 1 if bridged else 0
+            state_m[y, x] = before_m if bridged else after_m
+            # Nobody looked: the surface may have moved by as much as it was uncertain.
+            state_variance[y, x] = _FOUR * before_variance if bridged else after_variance
+
+            known = measured | bridged
+            estimate_m[y, x] = state_m[y, x] if known else _NAN
+            left_m = math.sqrt(state_variance[y, x])
+            least_m = min(floor_m[y, x], stddev_m[y, x])
+            left_m = least_m if least_m > left_m else left_m
+            estimate_stddev_m[y, x] = left_m if known else _NAN
