@@ -22,6 +22,7 @@ def installed(folder, *patterns):
 # colcon's pip and ROS's own Python packages must not meet: under colcon, rosdep provides what
 # package.xml lists; under pip, these do.
 ros_free = [
+    'numba>=0.55',  # 0.63 under Python 3.14
     'numpy>=1.23',
     'opencv-python-headless>=4.6,<5',
     'onnxruntime>=1.16',

@@ -10,11 +10,15 @@ A kernel raises nothing and allocates nothing: its caller hands it arrays that f
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 import ctypes
 from functools import cache
 import hashlib
 import importlib
+import os
 import re
+import sys
+import tempfile
 import threading
 import time
 import types
@@ -146,7 +150,8 @@ class Kernel:
                 kinds.append(kind)
         scope = {'carray': numba.carray, 'kernel': _jitted(self.function, numba.njit)}
         exec(f'def entry({", ".join(given)}): kernel({", ".join(passed)})', scope)
-        entry = numba.cfunc(numba.void(*kinds), error_model='numpy')(scope['entry'])
+        with _without_remarks():
+            entry = numba.cfunc(numba.void(*kinds), error_model='numpy')(scope['entry'])
         text = entry.inspect_llvm().replace(entry.native_name, _SYMBOL)
         module = llvm.parse_assembly(_RUNTIME.sub(r'define internal \1 { unreachable }', text))
         code: bytes = _target_machine().emit_object(module)
@@ -245,6 +250,23 @@ def _vectorize_boldly() -> None:
     _imported('llvmlite.binding').set_option('', '-force-vector-width=8')
 
 
+@contextmanager
+def _without_remarks() -> Iterator[None]:
+    """Keep LLVM's remarks on loops that cannot be vectorised, and only them, off the terminal."""
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as said:
+        terminal = os.dup(2)
+        os.dup2(said.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
+            said.seek(0)
+            lines = [line for line in said if not line.startswith(b'remark: ')]
+            os.write(2, b''.join(lines))
+
+
 def _target_machine() -> Any:
     llvm = _imported('llvmlite.binding')
     llvm.initialize_native_target()
@@ -270,7 +292,8 @@ def _parameters(function: Any) -> Iterator[_Parameter]:
 
 def _globals(function: Any) -> dict[str, Any]:
     code = function.__code__
-    return {name: function.__globals__[name] for name in code.co_names if name in function.__globals__}
+    known = function.__globals__
+    return {name: known[name] for name in code.co_names if name in known}
 
 
 def _jitted(function: Any, njit: Any) -> Any:
@@ -286,7 +309,7 @@ def _jitted(function: Any, njit: Any) -> Any:
 
 
 def _fingerprint(function: Any) -> tuple[Any, ...]:
-    """Return what a function does: its code, its constants, and those of the functions it calls."""
+    """Return what a function does: code and constants, its own and of those that it calls."""
     code = function.__code__
     known = [
         (name, _fingerprint(value) if isinstance(value, types.FunctionType) else repr(value))

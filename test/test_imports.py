@@ -31,6 +31,8 @@ OPTIONAL = {
         'cli',
     ),
     'zenoh': ('hosts.zenoh',),
+    'numba': (),  # imported by `kernels` where something must be compiled
+    'llvmlite': (),
     'torch': ('inference',),
     'onnxruntime': ('inference',),
     'tensorrt': ('inference',),

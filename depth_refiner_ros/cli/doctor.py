@@ -29,7 +29,8 @@ from ..discovery import CAMERA_INFO, camera_namespace, camera_topics, image_topi
 from ..geometry import TransformTree
 from ..hosts import bag as bags
 from ..inference import compiling
-from ..inference.engine_cache import EngineCache
+from ..inference.engine_cache import FOLDER_VARIABLE, EngineCache, cache_folder
+from ..kernels import compile_kernels
 from ..messages import COMPRESSED_IMAGE, IMAGE, transforms
 from .flags import HostFlags, given
 from .info import EVERY_PORT, output_console, recorded_ports
@@ -291,6 +292,7 @@ def environment() -> Iterator[Finding]:
                 f'not installed; it {purpose}',
                 f"pip install 'depth_refiner_ros[{extra}]' if you need that",
             )
+    yield _check_kernels()
     yield from _check_compiled()
     yield from _check_ros()
     usable = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
@@ -306,6 +308,29 @@ def environment() -> Iterator[Finding]:
         'make room: a minute of 640x480 depth and its outputs at 30 Hz takes about 16 GB'
         if free_gb < _DISK_LOW_GB
         else '',
+    )
+
+
+def _check_kernels() -> Finding:
+    """Compile the filters where they are not, and say whether the next start is spared that."""
+    try:
+        found = compile_kernels()
+    except ValueError as error:
+        return Finding('problem', 'kernels', 'compiled filters', str(error), 'install numba')
+    if found.trouble:
+        return Finding(
+            'warning',
+            'kernels',
+            'compiled filters',
+            f'they are compiled at every start, now in {found.seconds:.1f} s: {found.trouble}',
+            f'make that folder writeable for you alone, or set {FOLDER_VARIABLE} to another',
+        )
+    how = f'{found.compiled} compiled now, ' if found.compiled else ''
+    return Finding(
+        'ok',
+        'kernels',
+        'compiled filters',
+        f'{how}{found.loaded} loaded from {cache_folder()}, in {found.seconds:.1f} s',
     )
 
 

@@ -19,6 +19,7 @@ from ..config import camera_preset, configure, read_parameters
 from ..hosts import realsense
 from ..hosts.live import Level, Status
 from ..hosts.view import LISTEN, served
+from ..kernels import compile_kernels
 from ..stage import updated_parameters
 from . import signals
 from .flags import ParameterFlags, RealSenseFlags, given
@@ -87,6 +88,7 @@ class Live:
             unit_m = configuration.host.depth_unit_m
             source = realsense_source(zenoh, given(self.realsense), depth_unit_m=unit_m)
         console = Console(stderr=True, emoji=False, highlight=False, soft_wrap=True)
+        compile_kernels(say=console.print)
         warn = seldom(lambda text: console.print(f'[yellow]{escape(text)}[/yellow]'))
         with ended_by_signals(), ExitStack() as stack:
             watch = None

@@ -30,6 +30,7 @@ from ..config import (
 )
 from ..data import DepthImage
 from ..hosts import bag as bags
+from ..kernels import compile_kernels
 from ..stage import Pipeline, topic_inputs
 from . import signals
 from .flags import ParameterFlags, given
@@ -93,6 +94,7 @@ class Replay:
                 f'--only: no output {unknown[0]!r}; there are {", ".join(pipeline.outputs)}'
             )
         console = Console(stderr=True, emoji=False, highlight=False)
+        compile_kernels(say=console.print)
         summary = bags.Summary()
         holes: list[tuple[float, float]] = []
         outputs = 0

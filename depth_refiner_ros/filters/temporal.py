@@ -197,9 +197,7 @@ def _update(
             after_m = z_m if moved else after_m
             after_variance = variance if moved else after_variance
 
-            bridged = (
-                (not measured) & (before_m > _ZERO) & (missed_frames[y, x] < bridge_frames)
-            )
+            bridged = (not measured) & (before_m > _ZERO) & (missed_frames[y, x] < bridge_frames)
             missed_frames[y, x] = missed_frames[y, x] + 1 if bridged else 0
             state_m[y, x] = before_m if bridged else after_m
             # Nobody looked: the surface may have moved by as much as it was uncertain.

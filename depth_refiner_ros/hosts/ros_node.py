@@ -33,6 +33,7 @@ from rosidl_runtime_py.utilities import get_message
 
 from ..config import Configuration, HostParameters, configure, port_topic
 from ..data import DepthImage
+from ..kernels import compile_kernels
 from ..messages import COMPRESSED_IMAGE, IMAGE, MESSAGE_TYPE, MessageFamily, encode, transforms
 from ..stage import (
     Declared,
@@ -157,6 +158,7 @@ class StageNode(LifecycleNode):  # type: ignore[misc]
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Build the pipeline and its publishers."""
         try:
+            compile_kernels(say=self.get_logger().info)
             self._pipeline = self._pipeline_type(self._configuration.parameters)
         except (ValueError, OSError) as error:
             self.get_logger().error(f'cannot configure: {error}')
