@@ -22,7 +22,8 @@ from torch.utils.data import Dataset
 from .datasets import DatasetError, open_dataset, require_shippable
 from .datasets.sample import Color, Depth
 from .depth.samples import Augmentation, recolored
-from .examples import Shards, complete_shards
+from .examples import FIELDS, KIND, Shards
+from .shards import complete_shards
 
 Part = Literal['train', 'validation', 'test']
 
@@ -135,7 +136,7 @@ def open_frames(
     return JoinedFrames(
         [
             RenderedFrames(path, measured=measured)
-            if path.is_dir() and complete_shards(path)
+            if path.is_dir() and complete_shards(path, KIND, FIELDS[-1])
             else DatasetFrames(path, research=research)
             for path in paths
         ]

@@ -21,10 +21,10 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
+from .datasets.hands import BACKGROUND_M, CROP_PX, SIDE_M
 from .networks.cyclegan import FRAME_CODE, HAND_CODE, DepthTranslator, Translator
 from .networks.simgan import DepthRefiner, GreyRefiner
 from .onnx_export import describe, to_onnx
-from .synth2real.crops import BACKGROUND_M, CROP_PX, SIDE_M
 
 Refiner = Callable[[Tensor], Tensor]
 Float32Array = npt.NDArray[np.float32]

@@ -1,7 +1,6 @@
 from contextlib import contextmanager
 import signal
 
-import numpy as np
 import pytest
 
 
@@ -46,7 +45,8 @@ def write_rooms(parent):
     """Write shards of ten frames: a wall, a box in front of it, and a shadow on either side."""
     import torch
 
-    from training.examples import FIELDS, Examples, _path, encode
+    from training.examples import KIND, Examples, encode
+    from training.shards import write_shard
 
     folder = parent / 'rooms'
     folder.mkdir()
@@ -63,10 +63,7 @@ def write_rooms(parent):
         both_m[i, 0, 20:50, 12 + 4 * i : 22 + 4 * i] = torch.nan
         both_m[i, 1, 20:50, 42 + 4 * i : 54 + 4 * i] = torch.nan
     examples = Examples(color, truth_m, both_m, torch.full((10,), 525.0))
-    for field, values in encode(examples).items():
-        assert field in FIELDS
-        with _path(folder, 0, field).open('wb') as file:
-            np.save(file, values)
+    write_shard(folder, KIND, 0, encode(examples))
     return folder
 
 

@@ -5,15 +5,10 @@ import pytest
 
 torch = pytest.importorskip('torch', reason="training needs torch: pip install '.[train]'")
 
-from training.examples import (
-    Settings,
-    Shards,
-    complete_shards,
-    encode,
-    make_examples,
-    write_shards,
-)
+from training.examples import Shards, encode, make_examples
+from training.examples.__main__ import Settings, write_shards
 from training.render import Renderer
+from training.shards import complete_shards
 
 SIZE = {'height': 48, 'width': 64}
 
@@ -71,7 +66,7 @@ def test_a_stopped_run_goes_on_with_the_missing_shard(tmp_path):
     before = (tmp_path / 'shard-00000.raw.npy').stat().st_mtime_ns
     # Killed while it wrote: fields without the last one are no shard.
     np.save(tmp_path / 'shard-00002.color.npy', np.zeros(3))
-    assert complete_shards(tmp_path) == [0, 1]
+    assert complete_shards(tmp_path, 'shard', 'focal_px') == [0, 1]
     assert list(write_shards(tmp_path, range(3), settings(tmp_path), Renderer())) == [0, 1, 2]
     assert len(Shards(tmp_path)) == 6
     assert (tmp_path / 'shard-00000.raw.npy').stat().st_mtime_ns == before

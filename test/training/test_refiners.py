@@ -7,6 +7,7 @@ torch = pytest.importorskip('torch', reason="training needs torch: pip install '
 onnx = pytest.importorskip('onnx', reason="export needs onnx: pip install '.[train]'")
 
 from training import refiners
+from training.datasets.hands import CROP_PX, SIDE_M
 from training.networks.simgan import DepthRefiner, GreyRefiner
 from training.refiners import (
     EYES,
@@ -18,7 +19,6 @@ from training.refiners import (
     load_refiner,
     refined_m,
 )
-from training.synth2real.crops import CROP_PX, SIDE_M
 
 MM_PER_PX = 1e3 * SIDE_M / CROP_PX
 HAND_UNITS = {'units': {'depth': 'm - 2 m, 0 in holes', 'refined': 'm - 2 m, 0 in holes'}}

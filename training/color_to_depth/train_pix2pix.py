@@ -18,11 +18,10 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 import tyro
 
 from ..datasets import DatasetError
-from ..networks.pix2pix import PatchDiscriminator, UNetGenerator
+from ..networks.pix2pix import PatchDiscriminator, UNetGenerator, adversarial
 from ..pairs import DepthCode, Pair, Pairs, open_frames, split, spread
 from ..running import Run, RunSettings, commit
 from .export import DepthFromColor, export, score, sheet
@@ -73,13 +72,6 @@ class Settings(RunSettings):
     """Of Adam."""
     mixed: bool = True
     """Compute in bfloat16 where that is precise enough."""
-
-
-def adversarial(logits: Tensor, *, real: bool) -> Tensor:
-    """Return the cross-entropy of a discriminator's logits to one answer."""
-    return functional.binary_cross_entropy_with_logits(
-        logits, torch.full_like(logits, float(real))
-    )
 
 
 def mean_absolute(prediction: Tensor, target: Tensor, known: Tensor) -> Tensor:

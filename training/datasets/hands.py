@@ -324,3 +324,8 @@ def _msra_depth(file: Path) -> Depth:
             depth_m[top:bottom, left:right] = 1e-3 * box
             return only_positive(depth_m)
     raise DatasetError(f'{file} is cut short; unpack it again')
+
+
+CROP_PX = 224
+SIDE_M = 0.3
+BACKGROUND_M = 2.0

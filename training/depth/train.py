@@ -22,8 +22,10 @@ import tyro
 from ..examples import Shards
 from ..refiners import FRAMES, load_refiner
 from ..running import LearnerSettings, learner, learning_rate
-from .network import DepthChooser, Doubts, Prediction, estimate, to_cells, to_rows
+from .candidates import to_cells, to_rows
+from .network import DepthChooser, estimate
 from .pictures import sheet
+from .prediction import Doubts, Prediction
 from .recordings import RealFrames, score
 from .samples import Augmentation, Sample, Samples
 

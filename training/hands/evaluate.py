@@ -35,25 +35,17 @@ from ..render.capsules import render_capsules
 from ..render.hand_images import render_hands, sample_surroundings
 from ..render.hand_skeleton import RADII_MM, TIP_RADII_MM
 from ..render.hands import Draw, sample_hands
-from ..sensors import (
-    ActiveStereo,
-    ActiveStereoParameters,
-    StructuredLight,
-    StructuredLightParameters,
-    TimeOfFlight,
-    TimeOfFlightParameters,
-    View,
-)
-from .examples import CENTER
+from ..sensors import View, draw_sensor
+from .shards import CENTER
 
 UInt8Array = npt.NDArray[np.uint8]
 Float32Array = npt.NDArray[np.float32]
 
 SENSORS = {
-    # Focal length for 640 columns, and the distances of hands.
-    'kinect_v1': (StructuredLight, StructuredLightParameters, 525.0, (0.5, 1.3)),
-    'realsense_d435': (ActiveStereo, ActiveStereoParameters, 615.0, (0.3, 1.0)),
-    'kinect_v2': (TimeOfFlight, TimeOfFlightParameters, 455.0, (0.5, 1.2)),
+    # Sensor model, focal length for 640 columns, and the distances of hands.
+    'kinect_v1': ('structured_light', 525.0, (0.5, 1.3)),
+    'realsense_d435': ('active_stereo', 615.0, (0.3, 1.0)),
+    'kinect_v2': ('time_of_flight', 455.0, (0.5, 1.2)),
 }
 """Simulated; a Kinect v2's 364 px of 512 columns are 455 px of 640."""
 HIT_M = 0.1
@@ -89,7 +81,7 @@ def rendered(
     sensor: str, settings: Settings, rooms: Shards | None, *, empty: bool
 ) -> Iterator[tuple[DepthImage, PinholeCamera, npt.NDArray[Any] | None]]:
     """Yield measured frames with the joints that are in them, (21, 3), or without any hand."""
-    kind, parameters, focal_px, distance_m = SENSORS[sensor]
+    model, focal_px, distance_m = SENSORS[sensor]
     height, width = 480, 640
     generator = torch.Generator().manual_seed(
         settings.seed + 2 * list(SENSORS).index(sensor) + empty
@@ -119,7 +111,7 @@ def rendered(
             hands, intrinsics, height=height, width=width, around=around, background_m=behind_m
         )
         view = View(images.depth_m[:, None], intrinsics)
-        measured_m = kind(parameters(), tuple(view.shape), generator)(view, generator)
+        measured_m = draw_sensor(model, view.shape, generator)(view, generator)
         if not empty and returned(hands.joints_m, images.visible, intrinsics, measured_m) < 8:
             continue
         header = Header(number * 10**9, 'camera')

@@ -20,10 +20,9 @@ import tyro
 
 from ..onnx_export import check_against_torch, finish, halve_weights, to_onnx
 from ..running import averaged_weights
-from .examples import FRAME_PX, HandShards
-from .network import DeployedDetector, DeployedJoints
+from .network import DeployedDetector, DeployedJoints, make_network
 from .samples import Frames, Windows
-from .train import make_network
+from .shards import FRAME_PX, HandShards
 
 DATA = 'Rendered hands (training.render.hands) before rendered rooms; no recordings.'
 

@@ -7,13 +7,13 @@ anchors). Unlike heatmaps this reaches joints that are hidden or outside of the 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..mono.network import Residual, convolution
+from ..networks.blocks import Residual, convolution
 
 JOINTS = 21
 WINDOW_PX = 96
@@ -202,3 +202,11 @@ class DeployedDetector(nn.Module):
         known = torch.where(torch.isfinite(depth_m), depth_m, 0.0)
         found = self.network(known[None, None])
         return torch.sigmoid(found.hand[0, 0]), found.offset[0], found.behind_m[0, 0]
+
+
+def make_network(
+    name: Literal['joints', 'detector'], width: int, *, mixed: bool = False
+) -> HandJoints | HandDetector:
+    """Return a network as settings name it."""
+    kind = HandJoints if name == 'joints' else HandDetector
+    return kind(**({'width': width} if width else {}), mixed=mixed)

@@ -17,10 +17,10 @@ from torch.utils.data import Dataset
 
 from depth_refiner_ros.filters.hands import cut
 
+from ..datasets.hands import SIDE_M
 from ..refiners import REFINED_SHARE, Refiner, refined_m
-from ..synth2real.crops import SIDE_M
-from .examples import CENTER, HandShards, metres
 from .network import DETECTOR_CELL_PX, WINDOW_M, WINDOW_PX
+from .shards import CENTER, HandShards, metres
 
 Float32Array = npt.NDArray[np.float32]
 

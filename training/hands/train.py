@@ -26,9 +26,9 @@ import tyro
 from ..refiners import load_refiner
 from ..render.hand_skeleton import BONES
 from ..running import LearnerSettings, learner, learning_rate
-from .examples import HandShards
-from .network import Detections, HandDetector, HandJoints, Joints
+from .network import Detections, Joints, make_network
 from .samples import Frame, Frames, Window, Windows
+from .shards import HandShards
 
 UInt8Array = npt.NDArray[np.uint8]
 
@@ -196,14 +196,6 @@ def detector_sheet(sample: Frame, found: Detections, count: int = 8) -> UInt8Arr
 
 
 # -------------------------------------------------------------------------------------- training
-
-
-def make_network(
-    name: Literal['joints', 'detector'], width: int, *, mixed: bool = False
-) -> HandJoints | HandDetector:
-    """Return a network as settings name it."""
-    kind = HandJoints if name == 'joints' else HandDetector
-    return kind(**({'width': width} if width else {}), mixed=mixed)
 
 
 def train(settings: Settings) -> Path:

@@ -24,8 +24,8 @@ from depth_refiner_ros.data import ColorImage, Header, PinholeCamera
 from depth_refiner_ros.pictures import Panel, depth_scale, sheet
 from depth_refiner_ros.stages.estimate_depth import EstimateDepth, EstimateDepthParameters
 
-from ..depth.recordings import RealViews, relative_errors
 from ..examples import Shards
+from .recordings import RealViews, relative_errors
 
 Float32Array = npt.NDArray[np.float32]
 UInt8Array = npt.NDArray[np.uint8]

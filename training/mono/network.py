@@ -18,6 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..networks.blocks import Residual, convolution
+
 REDUCTION = 5
 """Pictures are reduced by it before they go in: a room is told by its large shapes, and training
 on small pictures sees many more of them."""
@@ -42,29 +44,6 @@ class Guess(NamedTuple):
     log_relative: Tensor
     log_depth: Tensor
     log_spread: Tensor
-
-
-def convolution(inputs: int, outputs: int, stride: int = 1, size: int = 3) -> nn.Sequential:
-    """A convolution, batch norm and ReLU."""
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, size, stride, size // 2, bias=False),
-        nn.BatchNorm2d(outputs),
-        nn.ReLU(inplace=True),
-    )
-
-
-class Residual(nn.Module):
-    """Two convolutions beside an identity."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.first = convolution(channels, channels)
-        self.second = nn.Conv2d(channels, channels, 3, 1, 1, bias=False)
-        self.norm = nn.BatchNorm2d(channels)
-
-    def forward(self, values: Tensor) -> Tensor:
-        """Return values of the same shape."""
-        return functional.relu(values + self.norm(self.second(self.first(values))))
 
 
 class Attention(nn.Module):

@@ -23,10 +23,10 @@ import tyro
 
 from depth_refiner_ros.pictures import depth_scale
 
-from ..depth.recordings import RealViews, relative_errors, score_views
 from ..examples import Shards
 from ..running import LearnerSettings, learner, learning_rate
 from .network import Guess, MonocularDepth
+from .recordings import RealViews, relative_errors, score_views
 from .samples import Appearance, View, Views
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..synth2real.crops import BACKGROUND_M
+from ..datasets.hands import BACKGROUND_M
 from .pix2pix import Norm, PatchDiscriminator
 from .simgan import Refined
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 Norm = Callable[[int], nn.Module]
 
@@ -118,3 +119,10 @@ def _initialise(module: nn.Module) -> None:
     elif isinstance(module, nn.BatchNorm2d):
         nn.init.normal_(module.weight, 1, 0.02)
         nn.init.zeros_(module.bias)
+
+
+def adversarial(logits: Tensor, *, real: bool) -> Tensor:
+    """Return the cross-entropy of a discriminator's logits to one answer."""
+    return functional.binary_cross_entropy_with_logits(
+        logits, torch.full_like(logits, float(real))
+    )

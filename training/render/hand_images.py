@@ -11,21 +11,15 @@ rooms, and the nearer surface is seen.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from .capsules import crop_intrinsics, rays, render_capsules
-from .hand_skeleton import BONES, FOREARM_FRAME, PARTS, SKIN, Hands, pose, turn_x, turn_y, turn_z
+from .hand_skeleton import FOREARM_FRAME, PARTS, SKIN, Hands, pose, turn_x, turn_y, turn_z
 from .hands import Draw, moved, sample_hands
-
-if TYPE_CHECKING:
-    from ..examples import Shards
-    from .hands import Options
 
 
 class Surroundings(NamedTuple):
@@ -398,121 +392,4 @@ def _planes(draw: Draw, hands: Hands) -> Tensor:
     table_m = torch.where(draw.chance(TABLE_SHARE, count), table_m, torch.inf)
     return torch.stack(
         [torch.cat([wall, wall_m[:, None]], 1), torch.cat([down, table_m[:, None]], 1)], 1
-    )
-
-
-def room_depths(
-    generator: torch.Generator | int,
-    shards: Shards,
-    hands: Hands,
-    region: Tensor,
-    *,
-    height: int = 128,
-    width: int = 128,
-) -> Tensor:
-    """Return windows of rendered rooms for backgrounds, moved behind the hands.
-
-    Args:
-        generator: Or a seed.
-        shards: Frames, written by `training.examples`.
-        hands: Hands.
-        region: (B, 4) windows, pixels of these frames.
-        height: Rows of the result.
-        width: Columns.
-
-    Returns:
-        (B, H, W) metres, NaN where nothing is.
-    """
-    draw = Draw(generator)
-    windows = []
-    for left, top, right, bottom in region.cpu().tolist():
-        index = int(draw.uniform(0, len(shards)).item())
-        step_x, step_y = (right - left) / width, (bottom - top) / height
-        column = left + step_x * (np.arange(width) + 0.5)
-        row = top + step_y * (np.arange(height) + 0.5)
-        rows, columns = (
-            np.clip(np.rint(at), 0, size - 1).astype(int)
-            for at, size in zip((row, column), shards.size, strict=True)
-        )
-        first, last = (rows[0], columns[0]), (rows[-1] + 1, columns[-1] + 1)
-        size = (last[0] - first[0], last[1] - first[1])
-        _, truth_m, _ = shards.crop(index, 0, int(first[0]), int(first[1]), *map(int, size))
-        windows.append(truth_m[0][rows - first[0]][:, columns - first[1]])
-    depth_m = torch.stack(windows).to(region.device)
-    far_m = (hands.capsules_m[..., 2] + hands.radii_m).amax((1, 2))
-    nearest_m = depth_m.nan_to_num(torch.inf).amin((1, 2))
-    return depth_m + (far_m - nearest_m).clamp_min(0)[:, None, None]
-
-
-# -------------------------------------------------------------------------------------- pictures
-
-
-def shaded(
-    depth_m: npt.NDArray[np.floating], intrinsics: npt.NDArray[np.floating]
-) -> npt.NDArray[np.uint8]:
-    """Return depth (H, W) as if lit from the upper left, (H, W, 3) uint8; nothing is dark."""
-    slope_y, slope_x = np.gradient(depth_m)
-    scale = np.array([intrinsics[0, 0], intrinsics[1, 1]])[:, None, None] / depth_m
-    normal = np.stack([slope_x, slope_y, np.ones_like(depth_m)])
-    normal[:2] *= scale
-    normal /= np.linalg.norm(normal, axis=0)
-    light = np.array([0.35, 0.5, 0.79])
-    shade = np.clip(np.einsum('c,chw->hw', light, normal), 0, 1)
-    grey = np.nan_to_num(30 + 215 * shade, nan=20.0).astype(np.uint8)
-    return np.repeat(grey[..., None], 3, 2)
-
-
-def write_sheet(options: Options) -> None:
-    """Write hands as shape, depth, parts and joints; then print how fast they are made."""
-    import time
-
-    import cv2
-
-    generator = torch.Generator(options.device).manual_seed(options.seed)
-    hands, intrinsics = sample_hands(generator, options.hands)
-    around = sample_surroundings(generator, hands, intrinsics)
-    region = regions_around(hands, intrinsics, 1.6)
-    images = render_hands(hands, intrinsics, region, height=160, width=160, around=around)
-    palette = np.random.default_rng(3).integers(60, 255, (len(PARTS) + 1, 3), np.uint8)
-    palette[-1] = 30
-    columns = []
-    for number in range(options.hands):
-        depth_m = images.depth_m[number].cpu().numpy()
-        shade = shaded(depth_m, images.intrinsics[number].cpu().numpy())
-        middle_m = float(hands.joints_m[number, 9, 2])
-        near = np.clip((middle_m + 0.25 - depth_m) / 0.4, 0, 1)
-        heat = cv2.applyColorMap(np.nan_to_num(255 * near).astype(np.uint8), cv2.COLORMAP_TURBO)
-        joints = shade.copy()
-        places = images.joints_px[number].cpu().numpy().round().astype(int).tolist()
-        for start, end in BONES:
-            cv2.line(joints, places[start], places[end], (60, 200, 255), 1, cv2.LINE_AA)
-        for place, seen in zip(places, images.visible[number].tolist(), strict=True):
-            cv2.circle(joints, place, 2, (80, 220, 80) if seen else (60, 60, 255), -1, cv2.LINE_AA)
-        labels = palette[images.parts[number].cpu().numpy()]
-        columns.append(np.vstack([shade, heat, labels, joints]))
-    rows = [np.hstack(columns[n : n + 12]) for n in range(0, len(columns) // 12 * 12, 12)]
-    rows = rows or [np.hstack(columns)]
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(options.output), np.vstack(rows)):
-        raise SystemExit(f'{options.output} cannot be written.')
-    print(f'{options.output}: {options.hands} hands')
-    if options.seconds <= 0:
-        return
-    taken: list[list[float]] = []
-    stop_s = time.perf_counter() + options.seconds
-    while time.perf_counter() < stop_s or len(taken) < 3:
-        began = time.perf_counter()
-        hands, intrinsics = sample_hands(generator, 32)
-        drawn = time.perf_counter()
-        region = regions_around(hands, intrinsics)
-        render_hands(hands, intrinsics, region).depth_m.sum().item()
-        alone = time.perf_counter()
-        around = sample_surroundings(generator, hands, intrinsics)
-        render_hands(hands, intrinsics, region, around=around).depth_m.sum().item()
-        taken.append([drawn - began, alone - drawn, time.perf_counter() - alone])
-    draw_s, alone_s, around_s = np.median(taken, axis=0) / 32
-    print(
-        f'a hand: drawn in {1e3 * draw_s:.2f} ms, rendered in {1e3 * alone_s:.2f} ms '
-        f'({1 / alone_s:.0f} crops/s of 128x128); with surroundings, drawn and rendered, '
-        f'{1e3 * around_s:.2f} ms ({1 / around_s:.0f} crops/s)'
     )

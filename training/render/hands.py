@@ -7,16 +7,15 @@ writes a sheet of pictures. `training.render.hand_images` renders the hands with
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
 import math
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from .cameras import SENSORS
+from .hand_sheet import Options
 from .hand_skeleton import (
     ANGLES,
     CUP,
@@ -507,25 +506,9 @@ def moved(hands: Hands, offset_m: Tensor) -> Hands:
     )
 
 
-@dataclass
-class Options:
-    """What to draw."""
-
-    output: Path = Path('hands.png')
-    """Where the sheet goes: depth, parts and joints of each hand, in clutter."""
-    hands: int = 24
-    """Hands on the sheet."""
-    seed: int = 0
-    """Of everything."""
-    seconds: float = 3.0
-    """How long to measure the speed; 0 does not."""
-    device: str = 'cuda' if torch.cuda.is_available() else 'cpu'
-    """Where to render."""
-
-
 if __name__ == '__main__':
     import tyro
 
-    from .hand_images import write_sheet
+    from .hand_sheet import write_sheet
 
     write_sheet(tyro.cli(Options, description=__doc__, prog='python -m training.render.hands'))

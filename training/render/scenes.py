@@ -9,34 +9,21 @@ from collections.abc import Callable, Iterable
 import math
 import random
 
-from .objects import (
-    Thing,
-    bag,
-    ball,
+from .clutter import bag, ball, books, carton, clutter, plant
+from .furniture import (
     bed,
-    books,
     cabinet,
-    carton,
     chair,
-    clutter,
-    color,
     curtain,
     cylinder_bin,
-    fabric,
     floor_lamp,
-    flooring,
-    footprint,
-    lacquer_or,
-    metal,
-    paint,
     person,
-    placed,
-    plant,
-    printed,
     shelf,
     sofa,
     table,
 )
+from .materials import color, fabric, flooring, lacquer_or, metal, paint, printed
+from .objects import Thing, footprint, placed
 from .solids import Kind, Lamp, Material, Scene, Solid, Vector, box, cylinder
 
 Rectangle = tuple[float, float, float, float]

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from .matching import match_windows, occluded
-from .noise import Span, draw_spans, noise_field, patches, window_max
+from .noise import Span, noise_field, patches, window_max
+from .sensor import Sensor
 from .view import View, framed, see_through
 
 
@@ -83,14 +84,8 @@ class ActiveStereoParameters:
     depth_unit_m: float = 0.001
 
 
-class ActiveStereo:
-    """A batch of active stereo cameras; the image is the left one's.
-
-    Args:
-        parameters: What they are drawn from.
-        shape: (B, 1, H, W) of the images.
-        generator: Draws them; on the device of the views that will follow.
-    """
+class ActiveStereo(Sensor[ActiveStereoParameters]):
+    """A batch of active stereo cameras; the image is the left one's."""
 
     def __init__(
         self,
@@ -98,9 +93,8 @@ class ActiveStereo:
         shape: tuple[int, ...],
         generator: torch.Generator,
     ) -> None:
-        self.parameters = parameters
-        self.shape = tuple(shape)
-        self.drawn = p = draw_spans(parameters, shape[0], generator)
+        super().__init__(parameters, shape, generator)
+        p = self.drawn
         choice = torch.randint(
             len(parameters.window_px), (), generator=generator, device=generator.device
         )
@@ -117,21 +111,8 @@ class ActiveStereo:
             for size in (p['correlation_px'], dots_px, dots_px)
         ]
 
-    def __call__(self, view: View, generator: torch.Generator) -> Tensor:
-        """Measure a batch of scenes.
-
-        Args:
-            view: On the device of the generators.
-            generator: Draws what differs between frames.
-
-        Returns:
-            (B, 1, H, W) metres, NaN where there is no return.
-
-        Raises:
-            ValueError: The view has another shape than the cameras.
-        """
-        if tuple(view.shape) != self.shape:
-            raise ValueError(f'The cameras see {self.shape}, the view is {tuple(view.shape)}.')
+    def measure(self, view: View, generator: torch.Generator) -> Tensor:
+        """Measure a batch of scenes; see `Sensor`."""
         p, window_px = self.drawn, self._window_px
         noise, faint, edge = self._fields(generator)
 

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from .matching import match_windows, occluded
-from .noise import Span, draw_spans, drifting_field, noise_field, patches, window_max
+from .noise import Span, drifting_field, noise_field, patches, window_max
+from .sensor import Sensor
 from .view import View, framed, see_through
 
 # Incidence terms diverge at 90 degrees; Nguyen et al. measured up to about 80.
@@ -84,14 +85,8 @@ class StructuredLightParameters:
     depth_unit_m: float = 0.001
 
 
-class StructuredLight:
-    """A batch of structured-light cameras, each with a fixed pattern of its own.
-
-    Args:
-        parameters: What they are drawn from.
-        shape: (B, 1, H, W) of the images.
-        generator: Draws them; on the device of the views that will follow.
-    """
+class StructuredLight(Sensor[StructuredLightParameters]):
+    """A batch of structured-light cameras, each with a fixed pattern of its own."""
 
     def __init__(
         self,
@@ -99,9 +94,7 @@ class StructuredLight:
         shape: tuple[int, ...],
         generator: torch.Generator,
     ) -> None:
-        self.parameters = parameters
-        self.shape = tuple(shape)
-        self.drawn = draw_spans(parameters, shape[0], generator)
+        super().__init__(parameters, shape, generator)
         choice = torch.randint(
             len(parameters.window_px), (), generator=generator, device=generator.device
         )
@@ -120,21 +113,8 @@ class StructuredLight:
         self._seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
         self._fixed: list[Tensor] = []
 
-    def __call__(self, view: View, generator: torch.Generator) -> Tensor:
-        """Measure a batch of scenes.
-
-        Args:
-            view: On the device of the generators.
-            generator: Draws what differs between frames.
-
-        Returns:
-            (B, 1, H, W) metres, NaN where there is no return.
-
-        Raises:
-            ValueError: The view has another shape than the cameras.
-        """
-        if tuple(view.shape) != self.shape:
-            raise ValueError(f'The cameras see {self.shape}, the view is {tuple(view.shape)}.')
+    def measure(self, view: View, generator: torch.Generator) -> Tensor:
+        """Measure a batch of scenes; see `Sensor`."""
         p = self.drawn
         scale = view.focal_px / p['focal_px']
         window_px = max(3, 2 * round((self._window_px * float(scale.mean()) - 1) / 2) + 1)

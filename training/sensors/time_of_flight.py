@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .noise import Span, draw_spans, noise_field
+from .noise import Span, noise_field
+from .sensor import Sensor
 from .view import View, channels
 
 _LIGHT_M_S = 299_792_458.0
@@ -62,40 +63,11 @@ class TimeOfFlightParameters:
     depth_unit_m: float = 0.001
 
 
-class TimeOfFlight:
-    """A batch of time-of-flight cameras.
+class TimeOfFlight(Sensor[TimeOfFlightParameters]):
+    """A batch of time-of-flight cameras."""
 
-    Args:
-        parameters: What they are drawn from.
-        shape: (B, 1, H, W) of the images.
-        generator: Draws them; on the device of the views that will follow.
-    """
-
-    def __init__(
-        self,
-        parameters: TimeOfFlightParameters,
-        shape: tuple[int, ...],
-        generator: torch.Generator,
-    ) -> None:
-        self.parameters = parameters
-        self.shape = tuple(shape)
-        self.drawn = draw_spans(parameters, shape[0], generator)
-
-    def __call__(self, view: View, generator: torch.Generator) -> Tensor:
-        """Measure a batch of scenes.
-
-        Args:
-            view: On the device of the generators.
-            generator: Draws what differs between frames.
-
-        Returns:
-            (B, 1, H, W) metres along the optical axis, NaN where there is no return.
-
-        Raises:
-            ValueError: The view has another shape than the cameras.
-        """
-        if tuple(view.shape) != self.shape:
-            raise ValueError(f'The cameras see {self.shape}, the view is {tuple(view.shape)}.')
+    def measure(self, view: View, generator: torch.Generator) -> Tensor:
+        """Measure a batch of scenes; see `Sensor`."""
         p = self.drawn
         inverse = view.inverse_depth()
         there = inverse > 0

@@ -23,16 +23,12 @@ from torch.nn import functional
 from torch.utils.data import Dataset
 
 from ..datasets.hand_joints import NYU_14, SCHEMES
-from ..datasets.hands import HandDataset, HandSample
+from ..datasets.hands import BACKGROUND_M, CROP_PX, SIDE_M, HandDataset, HandSample
 from ..examples import SENSORS
 from ..render.hand_images import project, render_hands, sample_surroundings
 from ..render.hands import Draw, sample_hands
 from ..render.scenes import rng_of
-from ..sensors import View
-
-CROP_PX = 224
-SIDE_M = 0.3
-BACKGROUND_M = 2.0
+from ..sensors import View, draw_sensor
 
 
 class HandCrops(NamedTuple):
@@ -176,9 +172,9 @@ class SyntheticHands(Dataset[HandCrops]):
             hands, intrinsics, region, height=CROP_PX, width=CROP_PX, around=around
         )
         view = View(images.depth_m[:, None], images.intrinsics)
-        model, share = zip(*SENSORS.values(), strict=True)
-        sensor = model[int(Draw(generator).choice(tuple(map(float, share)), 1))]
-        raw_m = sensor(tuple(view.shape), generator)(view, generator)
+        shares = tuple(map(float, SENSORS.values()))
+        name = list(SENSORS)[int(Draw(generator).choice(shares, 1))]
+        raw_m = draw_sensor(name, view.shape, generator)(view, generator)
         near = (raw_m - center_m[:, 2].reshape(-1, 1, 1, 1)).abs() < 0.5 * SIDE_M
         hand = (images.parts >= 0)[:, None] & near
         depth = torch.where(hand, raw_m - BACKGROUND_M, 0.0)

@@ -27,12 +27,13 @@ from depth_refiner_ros.data import Float32Array, PinholeCamera
 from depth_refiner_ros.folders import Folder
 
 from ..datasets.hand_joints import NYU_14, SCHEMES
+from ..datasets.hands import BACKGROUND_M, CROP_PX, SIDE_M
 from ..render.hand_images import project, render_hands
 from ..render.hand_skeleton import Hands
 from ..render.hands import Draw, sample_hands
 from ..render.scenes import rng_of
 from ..sensors import TimeOfFlight, TimeOfFlightParameters, View
-from .crops import BACKGROUND_M, CROP_PX, SIDE_M, HandCrops, augmented
+from .crops import HandCrops, augmented
 
 BoolArray = npt.NDArray[np.bool_]
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..datasets.hands import CROP_PX
 from ..networks.hourglass import joints_of
-from .crops import CROP_PX
 
 STEP_M = 0.015
 """Between neighbours, what is an edge and not a slope."""

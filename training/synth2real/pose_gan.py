@@ -15,8 +15,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ..datasets.hands import BACKGROUND_M
 from ..networks.cyclegan import HAND_CODE, Coded
-from .crops import BACKGROUND_M
 from .posed_hands import HALF_M
 
 JOINTS = 14

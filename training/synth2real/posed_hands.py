@@ -11,11 +11,11 @@ from torch.nn import functional
 from torch.utils.data import Dataset
 
 from ..datasets.hand_joints import NYU_14
-from ..datasets.hands import HandDataset
+from ..datasets.hands import BACKGROUND_M, SIDE_M, HandDataset
 from ..render.hand_images import project, render_hands
 from ..render.hands import sample_hands
 from ..render.scenes import rng_of
-from .crops import BACKGROUND_M, SIDE_M, crop
+from .crops import crop
 
 HALF_M = SIDE_M / 2
 """Of a crop, from its middle: the unit of joints."""

@@ -22,12 +22,12 @@ import tyro
 
 from ..datasets import DatasetError
 from ..datasets.hand_joints import NYU_14
+from ..datasets.hands import BACKGROUND_M, SIDE_M
 from ..pairs import JoinedFrames, RenderedFrames, fitted, split, spread
 from ..refiners import load_refiner
 from ..render.hand_images import project, render_hands
 from ..render.hands import Draw, sample_hands
 from ..sensors import TimeOfFlight, View
-from .crops import BACKGROUND_M, SIDE_M
 from .domains import COLUMNS, DISTANCE_M, FOCAL_PX, ROWS, STAND_IN
 from .hand_metrics import edges
 

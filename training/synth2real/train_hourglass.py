@@ -29,9 +29,10 @@ from depth_refiner_ros.metrics.hands import joint_errors, joints_within, mean_jo
 from depth_refiner_ros.pictures import depth_scale
 
 from ..datasets import DatasetError, open_hands, require_shippable
+from ..datasets.hands import CROP_PX
 from ..networks.hourglass import StackedHourglass, heatmaps_of, joints_of
 from ..running import Run, RunSettings, moving_average
-from .crops import CROP_PX, HandCrops, LabelledHands, SyntheticHands, unnormalized_m
+from .crops import HandCrops, LabelledHands, SyntheticHands, unnormalized_m
 
 WITHIN_PX = 5.0
 """PCK of SimGAN's table."""

@@ -40,9 +40,9 @@ import tyro
 
 from depth_refiner_ros.pictures import depth_scale
 
-from ..color_to_depth.train_pix2pix import adversarial
 from ..datasets import DatasetError, open_hands, require_shippable
 from ..networks.cyclegan import HAND_CODE, Coded
+from ..networks.pix2pix import adversarial
 from ..onnx_export import describe, to_onnx
 from ..running import Run, RunSettings, commit
 from .cyclegan_losses import validity_loss, value_loss

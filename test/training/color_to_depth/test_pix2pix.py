@@ -8,8 +8,8 @@ pytest.importorskip('onnx', reason="export needs onnx: pip install '.[train]'")
 
 from training.color_to_depth import train_pix2pix
 from training.color_to_depth.export import DepthFromColor, estimator, score
-from training.color_to_depth.train_pix2pix import Settings, adversarial, mean_absolute, train
-from training.networks.pix2pix import PatchDiscriminator, UNetGenerator
+from training.color_to_depth.train_pix2pix import Settings, mean_absolute, train
+from training.networks.pix2pix import PatchDiscriminator, UNetGenerator, adversarial
 from training.pairs import DepthCode, Pairs, open_frames
 
 

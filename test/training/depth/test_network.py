@@ -2,21 +2,18 @@ import pytest
 
 torch = pytest.importorskip('torch', reason="training needs torch: pip install '.[train]'")
 
-from training.depth.network import (
+from training.depth.candidates import (
     CANDIDATES,
     DIRECTIONS,
-    SIZES,
-    Block,
-    Deployed,
-    DepthChooser,
     _look,
-    estimate,
     find_beside,
     find_candidates,
     from_rows,
     to_cells,
     to_rows,
 )
+from training.depth.network import Deployed, DepthChooser, estimate
+from training.depth.unet import SIZES, Block
 
 
 def untaught(size='nano'):

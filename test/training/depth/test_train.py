@@ -8,7 +8,8 @@ import pytest
 torch = pytest.importorskip('torch', reason="training needs torch: pip install '.[train]'")
 pytest.importorskip('lightning_fabric', reason="training needs Fabric: pip install '.[train]'")
 
-from training.depth.network import DepthChooser, to_cells, to_rows
+from training.depth.candidates import to_cells, to_rows
+from training.depth.network import DepthChooser
 from training.depth.samples import Augmentation, Sample, Samples
 from training.depth.train import Settings, cost, losses, train
 from training.examples import Shards

@@ -8,9 +8,9 @@ from depth_refiner_ros.data import HAND_BONES, HAND_JOINTS, Header, PinholeCamer
 from depth_refiner_ros.filters import hands as deployed
 from training.hands import examples as hand_examples
 from training.hands import network as hand_networks
-from training.hands.examples import CENTER, UNIT_M, HandShards, frames, windows
 from training.hands.network import Detections, HandDetector, HandJoints, Joints
 from training.hands.samples import Frames, Windows, measured, nearest, normalised, shadow
+from training.hands.shards import CENTER, UNIT_M, HandShards, frames, windows
 from training.hands.train import Settings, detector_losses, joint_losses, train
 from training.render import hand_skeleton
 

@@ -6,9 +6,9 @@ import pytest
 torch = pytest.importorskip('torch', reason="training needs torch: pip install '.[train]'")
 pytest.importorskip('lightning_fabric', reason="training needs Fabric: pip install '.[train]'")
 
-from training.depth.recordings import relative_errors
 from training.examples import Shards
 from training.mono.network import Guess
+from training.mono.recordings import relative_errors
 from training.mono.samples import Appearance, Views
 from training.mono.train import Settings, gradient_error, losses, train
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from training.hands.shards import room_depths
 from training.render.capsules import crop_intrinsics
 from training.render.hand_images import (
     Surroundings,
@@ -13,7 +14,6 @@ from training.render.hand_images import (
     project,
     regions_around,
     render_hands,
-    room_depths,
     sample_surroundings,
 )
 from training.render.hand_skeleton import PARTS, Shape, pose

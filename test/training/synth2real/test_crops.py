@@ -5,9 +5,8 @@ import pytest
 
 torch = pytest.importorskip('torch', reason="training needs torch: pip install '.[train]'")
 
-from training.datasets.hands import NYU_CAMERA, HandSample, NyuHands
+from training.datasets.hands import CROP_PX, NYU_CAMERA, HandSample, NyuHands
 from training.synth2real.crops import (
-    CROP_PX,
     HandCrops,
     LabelledHands,
     SyntheticHands,

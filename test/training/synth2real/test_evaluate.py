@@ -15,19 +15,11 @@ from training.networks.hourglass import heatmaps_of
 from training.refiners import HANDS
 from training.synth2real import evaluate as table4
 from training.synth2real.domains import CleanHands, StandInHands, counts_of, depth_of
-from training.synth2real.evaluate import (
-    CLEAN,
-    REAL,
-    Cell,
-    Pool,
-    Settings,
-    evaluate,
-    loss_of,
-    mean_and_spread,
-    orders,
-    refined,
-    table,
-)
+from training.synth2real.evaluate import evaluate
+from training.synth2real.hand_pools import Pool, refined
+from training.synth2real.table_cells import Cell, loss_of, orders
+from training.synth2real.table_report import CLEAN, REAL, mean_and_spread, table
+from training.synth2real.table_settings import Settings
 
 
 def farther(path, offset_m):

@@ -6,8 +6,8 @@ import pytest
 
 torch = pytest.importorskip('torch', reason="training needs torch: pip install '.[train]'")
 
+from training.datasets.hands import CROP_PX
 from training.networks.hourglass import heatmaps_of
-from training.synth2real.crops import CROP_PX
 from training.synth2real.hand_metrics import (
     change_mm,
     drift_px,

@@ -9,8 +9,9 @@ import pytest
 torch = pytest.importorskip('torch', reason="training needs torch: pip install '.[train]'")
 pytest.importorskip('lightning_fabric', reason="training needs Fabric: pip install '.[train]'")
 
+from training.datasets.hands import CROP_PX
 from training.networks.hourglass import heatmaps_of
-from training.synth2real.crops import CROP_PX, HandCrops
+from training.synth2real.crops import HandCrops
 from training.synth2real.train_hourglass import Settings, loss_of, sheet, sources, train, validate
 
 TINY = Settings(

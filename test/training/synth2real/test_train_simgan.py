@@ -11,18 +11,9 @@ import cv2
 from training.networks.simgan import Discriminator
 from training.refiners import EYES, Deployed, load_refiner
 from training.synth2real import train_simgan
-from training.synth2real.train_simgan import (
-    Best,
-    GazeSettings,
-    HandSettings,
-    Rounds,
-    gaze_sheet,
-    hand_sheet,
-    psi_of,
-    rate,
-    train,
-    updates,
-)
+from training.synth2real.simgan import Best, psi_of, train
+from training.synth2real.simgan_domains import Rounds, gaze_sheet, hand_sheet
+from training.synth2real.simgan_settings import GazeSettings, HandSettings, rate, updates
 
 
 def settings(run, **changed):

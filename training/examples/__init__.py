@@ -1,52 +1,31 @@
 """What depth networks learn from: rendered scenes as a depth camera would measure them.
 
-    python -m training.examples data/rooms --frames 3000
-
-writes shards that `training.depth.train` reads. Frame number i of a seed is the same on every
-machine; several processes share the work with `--shard K --shards N`, and a run that was stopped
-goes on with the first shard that is missing.
+`python -m training.examples` writes them in shards, which `Shards` reads.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
-import json
+from collections.abc import Sequence
 from pathlib import Path
-import sys
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from rich.progress import track
 import torch
 from torch import Tensor
-import tyro
 
-from .render import ROOM_SHARE, Renderer, Rendering, sample_batch
-from .render.scenes import rng_of
-from .sensors import (
-    ActiveStereo,
-    ActiveStereoParameters,
-    StructuredLight,
-    StructuredLightParameters,
-    TimeOfFlight,
-    TimeOfFlightParameters,
-    View,
-)
+from ..render import ROOM_SHARE, Renderer, Rendering, sample_batch
+from ..render.scenes import rng_of
+from ..sensors import View, draw_sensor
+from ..shards import complete_shards, shard_path
 
 TRUTH_UNIT_M = 2e-4
 """Step of stored true depth: 13 m in 16 bits, and finer than any sensor's noise."""
 RAW_UNIT_M = 1e-3
 """Step of stored measurements: the millimetre of 16UC1."""
 
-SENSORS = {
-    'structured_light': (partial(StructuredLight, StructuredLightParameters()), 5),
-    'active_stereo': (partial(ActiveStereo, ActiveStereoParameters()), 3),
-    'time_of_flight': (partial(TimeOfFlight, TimeOfFlightParameters()), 2),
-}
-"""Sensor model and how often it is drawn."""
+SENSORS = {'structured_light': 5, 'active_stereo': 3, 'time_of_flight': 2}
+"""How often each sensor model is drawn."""
 
 _MEASURED = 7
 """Stream of a scene's randomness that its measurements are drawn from; others are cameras."""
@@ -114,10 +93,9 @@ def make_examples(
     view = view_of(rendering)
     rng = rng_of(seed, indices[0], _MEASURED)
     generator = torch.Generator(device).manual_seed(rng.getrandbits(63))
-    models, shares = zip(*SENSORS.values(), strict=True)
     raw_m = [
-        model(tuple(view.shape), generator)(view, generator)
-        for model in rng.choices(models, shares, k=measurements)
+        draw_sensor(name, view.shape, generator)(view, generator)
+        for name in rng.choices(list(SENSORS), list(SENSORS.values()), k=measurements)
     ]
     color = (255 * rendering.rgb).round_().to(torch.uint8)
     measured_m = torch.cat([rendering.depth_m[:, :0], *raw_m], 1)
@@ -127,6 +105,7 @@ def make_examples(
 # -------------------------------------------------------------------------------------- shards
 
 
+KIND = 'shard'
 FIELDS = ('color', 'truth', 'raw', 'focal_px')
 
 
@@ -157,13 +136,16 @@ class Shards:
     """
 
     def __init__(self, folder: Path) -> None:
-        numbers = complete_shards(folder)
+        numbers = complete_shards(folder, KIND, FIELDS[-1])
         if not numbers:
             raise FileNotFoundError(
                 f'{folder} has no complete shard. Make some: python -m training.examples {folder}'
             )
         self._arrays = [
-            {field: np.load(_path(folder, number, field), mmap_mode='r') for field in FIELDS}
+            {
+                field: np.load(shard_path(folder, KIND, number, field), mmap_mode='r')
+                for field in FIELDS
+            }
             for number in numbers
         ]
         sizes = [len(arrays['focal_px']) for arrays in self._arrays]
@@ -203,107 +185,3 @@ class Shards:
         """Rows and columns of every frame."""
         height, width = self._arrays[0]['truth'].shape[-2:]
         return int(height), int(width)
-
-
-def _path(folder: Path, number: int, field: str) -> Path:
-    return folder / f'shard-{number:05d}.{field}.npy'
-
-
-def complete_shards(folder: Path) -> list[int]:
-    """Return the numbers of the shards all of whose files are there."""
-    last = f'.{FIELDS[-1]}.npy'
-    return sorted(
-        int(path.name.removeprefix('shard-').removesuffix(last))
-        for path in folder.glob(f'shard-*{last}')
-    )
-
-
-def write_shards(
-    folder: Path, numbers: Sequence[int], settings: Settings, renderer: Renderer
-) -> Iterator[int]:
-    """Write the shards that are missing, and yield the number of each when it is complete."""
-    done = set(complete_shards(folder))
-    for number in numbers:
-        if number in done:
-            yield number
-            continue
-        first = number * settings.shard_frames
-        parts = [
-            encode(
-                make_examples(
-                    settings.seed,
-                    [index],
-                    measurements=settings.measurements,
-                    height=settings.height,
-                    width=settings.width,
-                    room_share=settings.room_share,
-                    renderer=renderer,
-                    device=settings.device,
-                )
-            )
-            for index in range(first, first + settings.shard_frames)
-        ]
-        # The last field marks the shard complete, so each file appears whole or not at all.
-        for field in FIELDS:
-            path = _path(folder, number, field)
-            partial_path = path.with_suffix('.part')
-            with partial_path.open('wb') as file:
-                np.save(file, np.concatenate([part[field] for part in parts]))
-            partial_path.replace(path)
-        yield number
-
-
-@dataclass
-class Settings:
-    """Render scenes and measure them with simulated sensors."""
-
-    folder: tyro.conf.Positional[Path]
-    """Where the shards go; what is there already is kept."""
-    frames: int = 3000
-    """Frames in all, rounded up to whole shards; 2.8 MB each at 640x480 with 2 measurements."""
-    measurements: int = 2
-    """Of each frame, each with another sensor; 0 suffices for depth from colour."""
-    room_share: float = ROOM_SHARE
-    """Of the cameras; they look into the room, the others at what stands in it."""
-    seed: int = 0
-    """Of everything."""
-    height: int = 480
-    """Rows, pixels."""
-    width: int = 640
-    """Columns, pixels."""
-    shard_frames: int = 50
-    """Frames of a shard."""
-    shard: int = 0
-    """Which process this one is."""
-    shards: int = 1
-    """How many processes share the work."""
-    threads: int = 0
-    """Of this process; 0 takes all cores."""
-    device: str = 'cuda' if torch.cuda.is_available() else 'cpu'
-    """Where to render."""
-    compiled: bool = False
-    """Fuse the renderer with torch.compile; worth its minutes on a GPU."""
-
-
-def main(settings: Settings) -> None:
-    """Write the shards of this process."""
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
-    settings.folder.mkdir(parents=True, exist_ok=True)
-    described = {k: v for k, v in vars(settings).items() if k in ('seed', 'height', 'width')}
-    (settings.folder / 'settings.json').write_text(json.dumps(described))
-    count = -(-settings.frames // settings.shard_frames)
-    numbers = range(settings.shard, count, settings.shards)
-    renderer = Renderer(compiled=settings.compiled)
-    written = write_shards(settings.folder, numbers, settings, renderer)
-    try:
-        for _ in track(written, 'Rendering', total=len(numbers)):
-            pass
-    except KeyboardInterrupt:
-        sys.exit('Stopped; the same command goes on from here.')
-    frames = len(complete_shards(settings.folder)) * settings.shard_frames
-    print(f'{settings.folder}: {frames} frames are complete.')
-
-
-if __name__ == '__main__':
-    main(tyro.cli(Settings, description=__doc__))

@@ -1,0 +1,115 @@
+"""Render scenes as a depth camera would measure them, and write them in shards.
+
+    python -m training.examples data/rooms --frames 3000
+
+The shards are for `training.depth.train`, `training.mono.train` and `training.color_to_depth`.
+Frame i of a seed is the same on every machine. Several processes share the work with `--shard K
+--shards N`. Ctrl-C stops; the same command continues with the first missing shard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+import json
+from pathlib import Path
+import sys
+
+import numpy as np
+from rich.progress import track
+import torch
+import tyro
+
+from ..render import ROOM_SHARE, Renderer
+from ..shards import complete_shards, write_shard
+from . import FIELDS, KIND, encode, make_examples
+
+
+def write_shards(
+    folder: Path, numbers: Sequence[int], settings: Settings, renderer: Renderer
+) -> Iterator[int]:
+    """Write the shards that are missing, and yield the number of each when it is complete."""
+    done = set(complete_shards(folder, KIND, FIELDS[-1]))
+    for number in numbers:
+        if number in done:
+            yield number
+            continue
+        first = number * settings.shard_frames
+        parts = [
+            encode(
+                make_examples(
+                    settings.seed,
+                    [index],
+                    measurements=settings.measurements,
+                    height=settings.height,
+                    width=settings.width,
+                    room_share=settings.room_share,
+                    renderer=renderer,
+                    device=settings.device,
+                )
+            )
+            for index in range(first, first + settings.shard_frames)
+        ]
+        write_shard(
+            folder,
+            KIND,
+            number,
+            {field: np.concatenate([part[field] for part in parts]) for field in FIELDS},
+        )
+        yield number
+
+
+@dataclass
+class Settings:
+    """Render scenes and measure them with simulated sensors."""
+
+    folder: tyro.conf.Positional[Path]
+    """Where the shards go; what is there already is kept."""
+    frames: int = 3000
+    """Frames in all, rounded up to whole shards; 2.8 MB each at 640x480 with 2 measurements."""
+    measurements: int = 2
+    """Of each frame, each with another sensor; 0 suffices for depth from colour."""
+    room_share: float = ROOM_SHARE
+    """Of the cameras; they look into the room, the others at what stands in it."""
+    seed: int = 0
+    """Of everything."""
+    height: int = 480
+    """Rows, pixels."""
+    width: int = 640
+    """Columns, pixels."""
+    shard_frames: int = 50
+    """Frames of a shard."""
+    shard: int = 0
+    """Which process this one is."""
+    shards: int = 1
+    """How many processes share the work."""
+    threads: int = 0
+    """Of this process; 0 takes all cores."""
+    device: str = 'cuda' if torch.cuda.is_available() else 'cpu'
+    """Where to render."""
+    compiled: bool = False
+    """Fuse the renderer with torch.compile; worth its minutes on a GPU."""
+
+
+def main(settings: Settings) -> None:
+    """Write the shards of this process."""
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    settings.folder.mkdir(parents=True, exist_ok=True)
+    described = {k: v for k, v in vars(settings).items() if k in ('seed', 'height', 'width')}
+    (settings.folder / 'settings.json').write_text(json.dumps(described))
+    count = -(-settings.frames // settings.shard_frames)
+    numbers = range(settings.shard, count, settings.shards)
+    renderer = Renderer(compiled=settings.compiled)
+    written = write_shards(settings.folder, numbers, settings, renderer)
+    try:
+        for _ in track(written, 'Rendering', total=len(numbers)):
+            pass
+    except KeyboardInterrupt:
+        sys.exit('Stopped; the same command goes on from here.')
+    frames = len(complete_shards(settings.folder, KIND, FIELDS[-1])) * settings.shard_frames
+    print(f'{settings.folder}: {frames} frames are complete.')
+
+
+if __name__ == '__main__':
+    main(tyro.cli(Settings, description=__doc__))
