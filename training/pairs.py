@@ -21,13 +21,13 @@ from torch.utils.data import Dataset
 
 from .datasets import DatasetError, open_dataset, require_shippable
 from .datasets.sample import Color, Depth
-from .depth.samples import Augmentation, recolored
 from .examples import FIELDS, KIND, Shards
+from .photometric import Photometric, recolored
 from .shards import complete_shards
 
 Part = Literal['train', 'validation', 'test']
 
-_CHANGES = Augmentation(colorless_share=0, grey_share=0.05, shifted_share=0)
+_CHANGES = Photometric(colorless_share=0, grey_share=0.05, shifted_share=0)
 # To read and shrink a frame takes longer than to learn from it; small ones are kept, up to this.
 _KEPT_BYTES = 1 << 30
 # A recording of one place is cut into so many pieces, which stand for scenes.

@@ -13,12 +13,12 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 from torch.utils.data import Dataset
 
 from depth_refiner_ros.stages.inpaint_depth import first_measured, model_inputs
 
 from ..examples import Shards
+from ..photometric import Photometric, recolored
 from ..refiners import REFINED_SHARE, Refiner
 
 
@@ -39,7 +39,7 @@ class Sample(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Augmentation:
+class Augmentation(Photometric):
     """How often and how much samples are changed."""
 
     reduced_share: float = 0.75
@@ -51,14 +51,6 @@ class Augmentation:
     """Samples into which the holes of other frames, and blots, are cut."""
     widened_share: float = 0.4
     """Samples whose holes grow by a few pixels, over the ragged edges of measurements."""
-    colorless_share: float = 0.4
-    """Samples without colour."""
-    grey_share: float = 0.1
-    """Of the others, those without hue."""
-    shifted_share: float = 0.4
-    """Samples whose colour is registered a little wrongly."""
-    shift_px: float = 3.0
-    """By how much at most."""
     rim_px: int = 2
     """Holes that a sensor model left are not learned from this close to a measurement: where
     exactly a sensor ends a surface is its own affair, and holes are filled to match it."""
@@ -202,27 +194,3 @@ def grown(where: Tensor, by_px: int) -> Tensor:
 def rim(depth_m: Tensor, width_px: int) -> Tensor:
     """Return the pixels of holes that are this close to a measurement, (1, H, W) bool."""
     return depth_m.isnan() & grown(depth_m.isfinite(), width_px)
-
-
-def recolored(color: Tensor, augmentation: Augmentation, rng: np.random.Generator) -> Tensor:
-    """Change colours as cameras do: exposure, contrast, tint, noise, blur, registration; or none.
-
-    Args:
-        color: (3, H, W), 0 to 1.
-        augmentation: How much.
-        rng: Draws it.
-    """
-    if rng.random() < augmentation.colorless_share:
-        return torch.zeros_like(color)
-    if rng.random() < augmentation.grey_share:
-        color = color.mean(0, keepdim=True).expand(3, -1, -1)
-    if rng.random() < augmentation.shifted_share:
-        x, y = rng.uniform(-augmentation.shift_px, augmentation.shift_px, 2).round().astype(int)
-        color = color.roll((int(y), int(x)), (1, 2))
-    if rng.random() < 0.3:
-        color = functional.avg_pool2d(color[None], 3, 1, 1, count_include_pad=False)[0]
-    gamma, gain = rng.uniform(0.7, 1.4), rng.uniform(0.6, 1.3)
-    tint = torch.from_numpy(rng.uniform(0.85, 1.15, (3, 1, 1)).astype(np.float32))
-    noise = rng.uniform(0.0, 0.04) * rng.standard_normal(color.shape, np.float32)
-    color = color.clamp_min(1e-4).pow(gamma) * gain * tint + torch.from_numpy(noise)
-    return color.clamp(1 / 255, 1)

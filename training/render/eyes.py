@@ -13,8 +13,6 @@ is no refraction, no iris below the cornea's dome and no face.
 from __future__ import annotations
 
 import math
-from pathlib import Path
-import sys
 from typing import NamedTuple
 
 import cv2
@@ -23,8 +21,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
-
-from depth_refiner_ros.pictures import write_png
 
 from .hands import Draw
 
@@ -370,10 +366,3 @@ def sheet(grey: Tensor, *gazes: Tensor, columns: int = 8) -> npt.NDArray[np.uint
     rows = [np.hstack(tiles[n : n + columns]) for n in range(0, len(tiles), columns)]
     whole = [row for row in rows if row.shape == rows[0].shape]
     return np.asarray(np.vstack(whole), np.uint8)
-
-
-if __name__ == '__main__':
-    eyes = sample_eyes(0, 48)
-    grey = render_eyes(eyes)
-    both = torch.cat([grey[:24], photographed(grey, 1)[24:]])
-    write_png(Path(sys.argv[1]), np.vstack([sheet(both), sheet(both[16:32], eyes.gaze[16:32])]))

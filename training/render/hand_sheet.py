@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+import time
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
+import tyro
 
 from .hand_images import regions_around, render_hands, sample_surroundings
 from .hand_skeleton import BONES, PARTS
@@ -34,10 +37,6 @@ def shaded(
 
 def write_sheet(options: Options) -> None:
     """Write hands as shape, depth, parts and joints; then print how fast they are made."""
-    import time
-
-    import cv2
-
     generator = torch.Generator(options.device).manual_seed(options.seed)
     hands, intrinsics = sample_hands(generator, options.hands)
     around = sample_surroundings(generator, hands, intrinsics)
@@ -102,3 +101,7 @@ class Options:
     """How long to measure the speed; 0 does not."""
     device: str = 'cuda' if torch.cuda.is_available() else 'cpu'
     """Where to render."""
+
+
+if __name__ == '__main__':
+    write_sheet(tyro.cli(Options, description=__doc__))

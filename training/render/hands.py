@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from .cameras import SENSORS
-from .hand_sheet import Options
 from .hand_skeleton import (
     ANGLES,
     CUP,
@@ -504,11 +503,3 @@ def moved(hands: Hands, offset_m: Tensor) -> Hands:
         joints_m=hands.joints_m + offset_m[:, None],
         capsules_m=hands.capsules_m + offset_m[:, None, None],
     )
-
-
-if __name__ == '__main__':
-    import tyro
-
-    from .hand_sheet import write_sheet
-
-    write_sheet(tyro.cli(Options, description=__doc__, prog='python -m training.render.hands'))

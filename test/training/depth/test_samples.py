@@ -3,17 +3,9 @@ import pytest
 
 torch = pytest.importorskip('torch', reason="training needs torch: pip install '.[train]'")
 
-from training.depth.samples import (
-    Augmentation,
-    Samples,
-    blots,
-    grown,
-    hole_pattern,
-    recolored,
-    reduced,
-    rim,
-)
+from training.depth.samples import Augmentation, Samples, blots, grown, hole_pattern, reduced, rim
 from training.examples import Shards
+from training.photometric import recolored
 
 NEVER = Augmentation(
     exact_share=0, punched_share=0, widened_share=0, colorless_share=0, grey_share=0,

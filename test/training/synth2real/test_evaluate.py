@@ -14,6 +14,7 @@ from training.datasets.hands import NYU_CAMERA, HandSample, NyuHands
 from training.networks.hourglass import heatmaps_of
 from training.refiners import HANDS
 from training.synth2real import evaluate as table4
+from training.synth2real import hand_pools, table_cells
 from training.synth2real.domains import CleanHands, StandInHands, counts_of, depth_of
 from training.synth2real.evaluate import evaluate
 from training.synth2real.hand_pools import Pool, refined
@@ -70,10 +71,10 @@ def test_the_table_is_filled_and_kept(settings, monkeypatch, capsys):
         assert cell['curve'][5] == cell['pck_5px']
         assert cell['curve'] == sorted(cell['curve'])
     # Of the refiner it is seen that it moves all by a millimetre.
-    of = found['monitors']['refined by far']
+    of = found['metrics']['refined by far']
     assert of['change at edges, mm'] == pytest.approx(1, abs=0.05)
     assert of['change in flats, mm'] == pytest.approx(1, abs=0.05)
-    assert 'drift, px' not in found['monitors'][REAL]
+    assert 'drift, px' not in found['metrics'][REAL]
     assert 'trained on' in capsys.readouterr().out
     for name in ('curve.png', 'side_by_side.png'):
         assert read_png(settings.run / name).std() > 5
@@ -82,20 +83,20 @@ def test_the_table_is_filled_and_kept(settings, monkeypatch, capsys):
     lost = Cell('refined by far', found['cells'][4]['key'], 1, 0)
     assert lost.key.startswith('far-')
     lost.path(settings).unlink()
-    train, trained = table4.train_cell, []
+    train, trained = table_cells.train_cell, []
 
     def counted(*arguments):
         trained.append(arguments[2])
         return train(*arguments)
 
-    monkeypatch.setattr(table4, 'train_cell', counted)
+    monkeypatch.setattr(table_cells, 'train_cell', counted)
     again = json.loads(evaluate(settings).read_text())['cells']
     assert [c['curve'] for c in again] == [c['curve'] for c in found['cells']]
     assert trained == [0]
 
 
 def test_ctrl_c_loses_the_running_cell_only(settings, monkeypatch):
-    train, trained = table4.train_cell, []
+    train, trained = table_cells.train_cell, []
 
     def interrupted(at):
         def wrapped(*arguments):
@@ -106,10 +107,10 @@ def test_ctrl_c_loses_the_running_cell_only(settings, monkeypatch):
 
         return wrapped
 
-    monkeypatch.setattr(table4, 'train_cell', interrupted(at=5))
+    monkeypatch.setattr(table_cells, 'train_cell', interrupted(at=5))
     with pytest.raises(KeyboardInterrupt):
         evaluate(settings)
-    monkeypatch.setattr(table4, 'train_cell', interrupted(at=-1))
+    monkeypatch.setattr(table_cells, 'train_cell', interrupted(at=-1))
     evaluate(settings)
     assert len(trained) == 12  # 3 kinds, 2 sizes, 2 seeds: none twice
 
@@ -128,7 +129,7 @@ def test_another_refiner_with_the_same_name_is_another_cell(settings, tmp_path):
     before = set((settings.run / 'cells').glob('far-*.json'))
     farther(tmp_path / 'farther.onnx', 0.002)
     found = json.loads(evaluate(settings).read_text())
-    assert found['monitors']['refined by far']['change in flats, mm'] == pytest.approx(2, abs=0.05)
+    assert found['metrics']['refined by far']['change in flats, mm'] == pytest.approx(2, abs=0.05)
     assert len(set((settings.run / 'cells').glob('far-*.json')) - before) == 4
 
 
@@ -150,11 +151,11 @@ def test_a_refiner_that_is_not_there_is_told(settings, given):
 def test_millimetres_survive_pools_and_refining(settings, tmp_path):
     from rich.progress import Progress
 
-    crops = CleanHands(14, 16, table4.CLEAN_SEED, size_px=48)[0]
+    crops = CleanHands(14, 16, hand_pools.CLEAN_SEED, size_px=48)[0]
     with Progress(disable=True) as told:
-        hands = CleanHands(14, 16, table4.CLEAN_SEED, size_px=48)
+        hands = CleanHands(14, 16, hand_pools.CLEAN_SEED, size_px=48)
         for _ in range(2):  # rendered, and from the file
-            kept = table4.pool(tmp_path / 'clean', hands, 0, 16, 0, told)
+            kept = hand_pools.pool(tmp_path / 'clean', hands, 0, 16, 0, told)
             assert (kept.crops(slice(16)).depth - crops.depth).abs().max() < 0.5e-3
         seen = []
 
@@ -171,7 +172,7 @@ def test_millimetres_survive_pools_and_refining(settings, tmp_path):
 
 def test_no_method_sees_what_is_tested_on():
     """Refiners, labels and the test draw hands of different seeds."""
-    seeds = {table4.REAL_SEED, table4.TEST_SEED, 0, 1, 2, 3}
+    seeds = {hand_pools.REAL_SEED, hand_pools.TEST_SEED, 0, 1, 2, 3}
     places = [StandInHands(14, 2, seed, size_px=16)[0].joints_px for seed in sorted(seeds)]
     for i, one in enumerate(places):
         assert not any(torch.allclose(one, other) for other in places[:i])
@@ -238,12 +239,12 @@ class Recorded:
 def test_recorded_hands_are_split_and_resized(settings, monkeypatch, tmp_path):
     from rich.progress import Progress
 
-    monkeypatch.setattr(table4, 'open_hands', lambda path: Recorded())
+    monkeypatch.setattr(hand_pools, 'open_hands', lambda path: Recorded())
     settings.real, settings.research, settings.tested = tmp_path, True, 100
     with Progress(disable=True) as told:
-        learned, held_out = table4.real_pools(settings, 32, told)
+        learned, held_out = hand_pools.real_pools(settings, 32, told)
         with pytest.raises(SystemExit, match='has 32 hands'):
-            table4.real_pools(settings, 33, told)
+            hand_pools.real_pools(settings, 33, told)
     # Three batches of 16 are 40 hands: two are learned from, the third is tested on.
     assert (len(learned.counts), len(held_out.counts)) == (32, 8)
     steps = torch.cat([learned.joints_px, held_out.joints_px])[:, 0, 0].diff()
@@ -262,7 +263,7 @@ def test_joints_come_back_in_pixels_of_the_whole_crop(settings):
         joints_px = torch.full((len(depth), 14, 2), 20.0) + torch.tensor([2.0, 0])
         return heatmaps_of(joints_px, 48, heatmap_px=64)[:, None]
 
-    figures = table4.test_cell(network, held_out, settings)
+    figures = table_cells.test_cell(network, held_out, settings)
     assert figures['error_px'] == pytest.approx(2 * 224 / 48, abs=0.9)
     assert figures['pck_5px'] == 0
     assert figures['curve'][12] == 1

@@ -10,7 +10,7 @@ import cv2
 
 from training.networks.simgan import Discriminator
 from training.refiners import EYES, Deployed, load_refiner
-from training.synth2real import train_simgan
+from training.synth2real import simgan, simgan_domains
 from training.synth2real.simgan import Best, psi_of, train
 from training.synth2real.simgan_domains import Rounds, gaze_sheet, hand_sheet
 from training.synth2real.simgan_settings import GazeSettings, HandSettings, rate, updates
@@ -52,7 +52,7 @@ PARTS = (
 @pytest.fixture
 def unexported(monkeypatch):
     """Leave out the export, which takes seconds, where it is not looked at."""
-    monkeypatch.setattr(train_simgan, 'export_refiner', lambda *_, **__: None)
+    monkeypatch.setattr(simgan, 'export_refiner', lambda *_, **__: None)
 
 
 # ------------------------------------------------------------------------------------- schedule
@@ -99,8 +99,8 @@ def test_who_is_trained_when(tmp_path, unexported):
     train(settings(tmp_path / 'a', steps=2))
     train(settings(tmp_path / 'b', steps=2, refiner_alone=0))
     torch.manual_seed(0)
-    at_first = train_simgan.simgan_refiner(vars(settings(tmp_path)))
-    judge_at_first = Discriminator(3, train_simgan.GAZE_LAYERS, (48, 48))
+    at_first = simgan.simgan_refiner(vars(settings(tmp_path)))
+    judge_at_first = Discriminator(3, simgan_domains.GAZE_LAYERS, (48, 48))
     a, b = checkpoint(tmp_path / 'a'), checkpoint(tmp_path / 'b')
 
     def same(state, network):
@@ -124,7 +124,7 @@ def test_a_run_refines_and_exports(tmp_path, capsys, training_seed):
         seed=training_seed,
     )  # fmt: skip
     torch.manual_seed(training_seed)
-    untaught = Deployed(train_simgan.simgan_refiner(vars(given))).eval()
+    untaught = Deployed(simgan.simgan_refiner(vars(given))).eval()
     model = train(given)
     said = capsys.readouterr().out
     for name in ('change_edges_mm', 'holes_real', 'kid_rendered', 'refined_found', 'real_found'):
@@ -132,7 +132,7 @@ def test_a_run_refines_and_exports(tmp_path, capsys, training_seed):
     assert 'holes the same' in said
     about = json.loads(onnx.load(model).metadata_props[0].value)
     assert about['name'] == 'simgan_hands'
-    crops = train_simgan.CleanHands(14, 4, 9, size_px=56)[0].depth
+    crops = simgan_domains.CleanHands(14, 4, 9, size_px=56)[0].depth
     exported, loaded = load_refiner(model)(crops), load_refiner(tmp_path / 'checkpoint.pt')(crops)
     both = (exported != 0) & (loaded != 0)
     assert 1e3 * (exported - loaded).abs()[both].max() < 1e-2
@@ -149,9 +149,9 @@ def test_what_real_hands_lack():
     whole = torch.full((2, 1, 2, 2), -1.0)
     synthetic = [whole, whole]
     real = [whole * torch.tensor([[1.0, 0.0], [1.0, 1.0]]), whole]
-    assert train_simgan.lacking_share(synthetic, real, 2) == 0.125  # 2 of 16
-    assert train_simgan.lacking_share(synthetic, real, 1) == 0.25
-    assert train_simgan.lacking_share(real, synthetic, 1) == 0
+    assert simgan_domains.lacking_share(synthetic, real, 2) == 0.125  # 2 of 16
+    assert simgan_domains.lacking_share(synthetic, real, 1) == 0.25
+    assert simgan_domains.lacking_share(real, synthetic, 1) == 0
 
 
 def test_mixed_precision_leaves_depth_alone(tmp_path, unexported, capsys):
@@ -164,15 +164,15 @@ def test_mixed_precision_leaves_depth_alone(tmp_path, unexported, capsys):
 def test_a_stopped_run_goes_on_as_if_it_had_not(tmp_path, unexported, monkeypatch):
     train(settings(tmp_path / 'whole'))
 
-    class AfterFive(train_simgan.Run):
+    class AfterFive(simgan.Run):
         def _ends(self, step):
             return step == 5 or super()._ends(step)
 
-    monkeypatch.setattr(train_simgan, 'Run', AfterFive)
+    monkeypatch.setattr(simgan, 'Run', AfterFive)
     train(settings(tmp_path / 'parts'))
     assert checkpoint(tmp_path / 'parts')['step'] == 5
     monkeypatch.undo()
-    monkeypatch.setattr(train_simgan, 'export_refiner', lambda *_, **__: None)
+    monkeypatch.setattr(simgan, 'export_refiner', lambda *_, **__: None)
     train(settings(tmp_path / 'parts'))
     whole, parts = checkpoint(tmp_path / 'whole'), checkpoint(tmp_path / 'parts')
     assert parts['step'] == 8
@@ -232,7 +232,7 @@ def test_what_cannot_be_run_is_refused(tmp_path):
 
 
 def test_recordings_are_what_hands_shall_look_like(tmp_path, recording):
-    real = train_simgan.real_hands(settings(tmp_path, real=recording('hands_kinect_v2')), 0)
+    real = simgan_domains.real_hands(settings(tmp_path, real=recording('hands_kinect_v2')), 0)
     depth = real[0].depth
     assert depth.shape == (2, 1, 48, 48)
     for hand in depth:
@@ -258,8 +258,8 @@ def test_the_best_weights_are_kept():
 
 
 def test_what_moves_joints_is_not_kept(tmp_path, monkeypatch):
-    monkeypatch.setattr(train_simgan, 'load_hourglass', lambda _: torch.nn.Identity())
-    domain = train_simgan.hands(settings(tmp_path, pose=tmp_path))
+    monkeypatch.setattr(simgan_domains, 'load_hourglass', lambda _: torch.nn.Identity())
+    domain = simgan_domains.hands(settings(tmp_path, pose=tmp_path))
     good = {'kid': 0.2, 'drift_px': 0.9, 'dropped': 0.2}
     assert domain.score(good) == 0.2
     assert domain.score(good | {'drift_px': 1.1}) == float('inf')
