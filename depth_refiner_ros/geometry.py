@@ -319,6 +319,55 @@ def fill_nearest(depth_m: Float32Array) -> Float32Array | None:
     return filled_m
 
 
+_SAME_SURFACE = 1.05
+"""Neighbours whose depths differ by more than this factor are never blended."""
+
+
+def resize_without_blending(depth_m: Float32Array, shape: tuple[int, int]) -> Float32Array:
+    """Sample a depth image in another size: smooth on a surface, sharp at its edges.
+
+    Between four neighbours of one surface inverse depth is interpolated, in which planes are
+    planes; where they are of several, or one of them is unknown, the nearest one is taken.
+
+    Args:
+        depth_m: Shape (h, w), positive, NaN where unknown.
+        shape: Height and width wanted, px.
+
+    Returns:
+        Shape `shape`, NaN where the nearest pixel is unknown.
+    """
+    if depth_m.shape == shape:
+        return depth_m.copy()
+
+    def sampled(length: int, wanted: int) -> tuple[npt.NDArray[np.intp], Float32Array]:
+        """Return the pixel before every wanted one, and how far it lies behind it."""
+        at = np.clip((np.arange(wanted) + 0.5) * (length / wanted) - 0.5, 0, length - 1)
+        before = np.minimum(at.astype(np.intp), max(length - 2, 0))
+        return before, (at - before).astype(np.float32)
+
+    (top, down), (left, right) = map(sampled, depth_m.shape, shape)
+    bottom = np.minimum(top + 1, depth_m.shape[0] - 1)
+    after = np.minimum(left + 1, depth_m.shape[1] - 1)
+    rows, columns = depth_m[top], depth_m[bottom]
+    corners = rows[:, left], rows[:, after], columns[:, left], columns[:, after]
+    down = down[:, None]
+    nearest_m = np.where(
+        down < 0.5,
+        np.where(right < 0.5, corners[0], corners[1]),
+        np.where(right < 0.5, corners[2], corners[3]),
+    )
+    # NaN compares false, so that what has an unknown neighbour is not blended either.
+    low, high = np.minimum.reduce(corners), np.maximum.reduce(corners)
+    inverse = [1 / corner for corner in corners]
+    upper = inverse[0] + right * (inverse[1] - inverse[0])
+    lower = inverse[2] + right * (inverse[3] - inverse[2])
+    blended_m = 1 / (upper + down * (lower - upper))
+    resized_m: Float32Array = np.where(
+        high <= np.float32(_SAME_SURFACE) * low, blended_m, nearest_m
+    ).astype(np.float32)
+    return resized_m
+
+
 def rotation_from_quaternion(x: float, y: float, z: float, w: float) -> Float64Array:
     """Return the (3, 3) rotation matrix of a quaternion, normalised first."""
     s = 2 / (x * x + y * y + z * z + w * w)

@@ -205,12 +205,12 @@ def compile_model(
                 '(--calibrate BAG)'
             )
     facts = tensor_rt.engine_facts(file, precision, calibration)
-    wanted = {*file.metadata.sizes, *sizes, *(_size(frame) for frame in frames)}
+    wanted = {*file.metadata.sizes, *sizes, *(file.size_of(frame) for frame in frames)}
     if not wanted:
         raise ModelError(f'{name} names no size of images: say which, --size WIDTH HEIGHT')
     if found := tensor_rt.find_engine(cache, facts):
         if wanted <= set(found[1]):
-            model = tensor_rt.TensorRtModel(name, precision, *found)
+            model = tensor_rt.TensorRtModel(file, precision, *found)
             log(f'{name} was compiled before: {_agreement(model, frames)}')
             return model
         wanted |= set(found[1])  # so that what served before is served on
@@ -225,12 +225,13 @@ def compile_model(
     timing_facts = {'kind': 'timing', **tensor_rt.device_facts()}
     engine, timing = tensor_rt_build.build_engine(
         typed_onnx(file, precision, calibration),
+        file,
         profiles,
         cache.get(timing_facts) or b'',
         progress,
     )
     _keep(cache, timing_facts, timing, log)
-    model = tensor_rt.TensorRtModel(name, precision, engine, profiles)
+    model = tensor_rt.TensorRtModel(file, precision, engine, profiles)
     try:
         found_out = _agreement(model, frames) + _in_sizes(model, file, frames, progress)
     except DisagreementError as error:
@@ -264,7 +265,9 @@ def typed_onnx(file: OnnxFile, precision: str, calibration: bytes = b'') -> byte
         if precision == 'int8':
             model = typed_graph.quantized_convolutions(model, json.loads(calibration)['largest'])
         else:
-            model = typed_graph.half_convolutions(model)
+            # Published models are mostly attention; ours compute depth in their products.
+            also = typed_graph.PRODUCTS if file.description else frozenset()
+            model = typed_graph.half_convolutions(model, also)
     except ValueError as error:
         raise ModelError(f'{file.path}: {error}') from None
     return bytes(model.SerializeToString())
@@ -337,11 +340,6 @@ def calibrate(
     data = json.dumps(calibration._asdict()).encode()
     EngineCache().put(tensor_rt.calibration_facts(file), data)
     return calibration
-
-
-def _size(frame: Frame) -> Size:
-    height, width = next(iter(frame.values())).shape[:2]
-    return height, width
 
 
 def _agreement(model: TensorRtModel, frames: list[Frame]) -> str:

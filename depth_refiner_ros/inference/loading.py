@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
+from .described import DescribedModel
 from .model import Model, ModelError, NotCompiledError, model_path
 from .onnx_file import OnnxFile, read_onnx
 from .parity import Frame, check_parity, reference_frames, resized
@@ -97,10 +98,23 @@ def load_model(
         ModelError: If the file is missing, damaged or not allowed, or no back end can run it.
     """
     file = read_onnx(model_path(name))
+    return spoken_to(first_that_agrees(file, candidates(device), threads=threads, log=log), file)
+
+
+def candidates(device: str) -> list[str]:
+    """Return the back ends that a device stands for.
+
+    Raises:
+        ModelError: If there is no such back end.
+    """
     if device != 'auto' and device not in BACK_ENDS:
         raise ModelError(f'no back end {device}; there are auto, {", ".join(BACK_ENDS)}')
-    names = list(BACK_ENDS) if device == 'auto' else [device]
-    return first_that_agrees(file, names, threads=threads, log=log)
+    return list(BACK_ENDS) if device == 'auto' else [device]
+
+
+def spoken_to(model: Model, file: OnnxFile) -> Model:
+    """Return a model behind the interface of this package, whatever its graph speaks."""
+    return model if file.description is None else DescribedModel(model, file.description)
 
 
 def first_that_agrees(

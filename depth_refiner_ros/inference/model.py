@@ -33,7 +33,10 @@ class Model(Protocol):
     """
 
     name: str
-    back_end: str
+
+    @property
+    def back_end(self) -> str:
+        """What runs it."""
 
     def __call__(self, **inputs: npt.NDArray[Any]) -> dict[str, npt.NDArray[np.float32]]:
         """Run the model once.

@@ -7,24 +7,48 @@ the `onnx` library for it, and no parser of a back end has seen the file yet.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 import json
+import mmap
 from pathlib import Path
 from typing import Any
 
+import numpy.typing as npt
+
+from .description import (
+    ModelDescription,
+    check_signature,
+    description_path,
+    read_description,
+)
 from .model import ModelError
+from .signature import Signature, TensorType
 
 METADATA_KEY = 'depth_refiner'
-LARGEST_BYTES = 512 * 1024 * 1024
+LARGEST_BYTES = 2 * 1024**3
+"""What protobuf allows one file; larger models keep their weights in files beside it."""
 
 # Field numbers of onnx.proto.
 _MODEL_GRAPH, _MODEL_OPSET, _MODEL_METADATA, _MODEL_FUNCTIONS = 7, 8, 14, 25
-_GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_SPARSE = 1, 5, 15
+_GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_INPUT, _GRAPH_OUTPUT, _GRAPH_SPARSE = 1, 5, 11, 12, 15
 _NODE_ATTRIBUTE, _NODE_OP, _NODE_DOMAIN = 5, 4, 7
 _ATTRIBUTE_TENSOR, _ATTRIBUTE_GRAPH, _ATTRIBUTE_TENSORS, _ATTRIBUTE_GRAPHS = 5, 6, 10, 11
-_TENSOR_EXTERNAL, _TENSOR_LOCATION = 13, 14
+_TENSOR_NAME, _TENSOR_EXTERNAL, _TENSOR_LOCATION = 8, 13, 14
+_VALUE_NAME, _VALUE_TYPE, _TYPE_TENSOR = 1, 2, 1
+_TENSOR_TYPE_DTYPE, _TENSOR_TYPE_SHAPE, _SHAPE_DIMENSION = 1, 2, 1
+_DIMENSION_LENGTH, _DIMENSION_NAME = 1, 2
 _ENTRY_KEY, _ENTRY_VALUE = 1, 2
+_DTYPES = {
+    1: 'float32',
+    2: 'uint8',
+    3: 'int8',
+    6: 'int32',
+    7: 'int64',
+    9: 'bool',
+    10: 'float16',
+    11: 'float64',
+}
 _DEEPEST = 8
 
 # Standard operators that run code or touch files do not exist; control flow does, and may not end.
@@ -68,31 +92,95 @@ class OnnxFile:
         path: Of the file.
         metadata: What it says of itself.
         operators: All that it uses.
+        signature: Its inputs and outputs.
+        weights: Files beside it that hold its weights.
+        description: How it speaks, if it is not a model of this package.
     """
 
     path: Path
     metadata: ModelMetadata
     operators: frozenset[str]
+    signature: Signature
+    weights: tuple[Path, ...] = ()
+    description: ModelDescription | None = None
+
+    def size_of(self, inputs: Mapping[str, npt.NDArray[Any]]) -> tuple[int, int]:
+        """Return height and width, px, of the images that the graph is given."""
+        describe = self.description
+        return image_size(inputs) if describe is None else describe.size_of(inputs)
+
+    def input_shape(self, name: str, shape: Sequence[int], size: tuple[int, int]) -> Any:
+        """Return the shape of an input for images of a size.
+
+        Args:
+            name: Of the input.
+            shape: As the graph declares it, -1 where it is free.
+            size: Height and width, px.
+
+        Raises:
+            ModelError: If other lengths than height and width are free.
+        """
+        layout = self.description.inputs[name].layout if self.description else 'HWC'[: len(shape)]
+        lengths = dict(zip('HW', size, strict=True)) | {'N': 1}
+        found = [
+            lengths.get(letter, length) if length < 0 else length
+            for letter, length in zip(layout, shape, strict=False)
+        ]
+        if len(layout) != len(shape) or min(found, default=1) < 0:
+            raise ModelError(
+                f'{name} has shape {tuple(shape)}; height and width, as {layout}, must be its '
+                'only free dimensions'
+            )
+        return tuple(found)
+
+
+def image_size(inputs: Mapping[str, npt.NDArray[Any]]) -> tuple[int, int]:
+    """Return height and width, px, of the images that a model of this package is given."""
+    height, width = next(iter(inputs.values())).shape[:2]
+    return height, width
 
 
 def read_onnx(path: Path) -> OnnxFile:
-    """Look into an ONNX file.
+    """Look into an ONNX file, and into the description beside it if there is one.
 
     Raises:
-        ModelError: If it is damaged, too large, or asks for what no model of this package needs.
+        ModelError: If it is damaged, too large, asks for what no model of this package needs, or
+            is not what its description says.
     """
+    file = read_graph(path)
+    beside = description_path(path)
+    if not beside.exists():
+        return file
+    description = read_description(beside)
+    check_signature(description, file.signature, str(beside))
+    metadata = ModelMetadata(
+        description.name,
+        stage=description.stage,
+        licence=description.licence,
+        tolerances=dict(description.tolerances),
+    )
+    return replace(file, metadata=metadata, description=description)
+
+
+def read_graph(path: Path) -> OnnxFile:
+    """Look into an ONNX file alone, whatever may describe it.
+
+    Raises:
+        ModelError: As `read_onnx`.
+    """
+    found = _Found()
     try:
         size = path.stat().st_size
         if size > LARGEST_BYTES:
             raise ModelError(
                 f'{path} has {size >> 20} MiB; at most {LARGEST_BYTES >> 20} are read'
             )
-        data = memoryview(path.read_bytes())
+        with path.open('rb') as file:
+            # Mapped, since of gigabytes of weights only the names are read.
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b''
+        _model(memoryview(data), found)
     except OSError as error:
         raise ModelError(f'{path} cannot be read: {error.strerror or error}') from None
-    found = _Found()
-    try:
-        _model(data, found)
     except (_MalformedError, UnicodeDecodeError):
         raise ModelError(
             f'{path} is no ONNX file or is damaged; copy it again, and if it came by Git LFS '
@@ -100,11 +188,7 @@ def read_onnx(path: Path) -> OnnxFile:
         ) from None
     if not found.operators:
         raise ModelError(f'{path} is no ONNX file or holds no graph')
-    if found.external:
-        raise ModelError(
-            f'{path} keeps weights in other files, which is not allowed; save it as one file: '
-            'onnx.save(model, path, save_as_external_data=False)'
-        )
+    weights = tuple(_weights(path, name) for name in sorted(found.external))
     strange = sorted(found.domains - _DOMAINS)
     if strange or found.functions:
         raise ModelError(
@@ -114,7 +198,29 @@ def read_onnx(path: Path) -> OnnxFile:
         )
     if forbidden := sorted(found.operators & _FORBIDDEN):
         raise ModelError(f'{path} uses {", ".join(forbidden)}, which is not allowed')
-    return OnnxFile(path, _metadata(path, found.metadata), frozenset(found.operators))
+    return OnnxFile(
+        path,
+        _metadata(path, found.metadata),
+        frozenset(found.operators),
+        Signature(
+            {k: v for k, v in found.inputs.items() if k not in found.constants}, found.outputs
+        ),
+        weights,
+    )
+
+
+def _weights(path: Path, name: str) -> Path:
+    """Return a file of weights: one that lies beside the model, and no other file of a machine."""
+    found = path.parent / name
+    if not name or Path(name).name != name or found.is_symlink():
+        raise ModelError(
+            f'{path} keeps weights in {name or "other files"}, which is not allowed but in its '
+            'own folder; save it as one file: '
+            'onnx.save(model, path, save_as_external_data=False)'
+        )
+    if not found.is_file():
+        raise ModelError(f'{path} keeps its weights in {name}, which is not beside it; copy both')
+    return found
 
 
 def _metadata(path: Path, texts: dict[str, str]) -> ModelMetadata:
@@ -151,7 +257,10 @@ class _Found:
     operators: set[str] = field(default_factory=set)
     domains: set[str] = field(default_factory=set)
     metadata: dict[str, str] = field(default_factory=dict)
-    external: bool = False
+    inputs: dict[str, TensorType] = field(default_factory=dict)
+    outputs: dict[str, TensorType] = field(default_factory=dict)
+    constants: set[str] = field(default_factory=set)
+    external: set[str] = field(default_factory=set)
     functions: bool = False
 
 
@@ -222,6 +331,9 @@ def _graph(data: memoryview, found: _Found, depth: int) -> None:
             _node(_bytes(value), found, depth)
         elif number == _GRAPH_INITIALIZER:
             _tensor(_bytes(value), found)
+        elif number in (_GRAPH_INPUT, _GRAPH_OUTPUT) and depth == 0:
+            name, tensor = _value(_bytes(value))
+            (found.inputs if number == _GRAPH_INPUT else found.outputs)[name] = tensor
         elif number == _GRAPH_SPARSE:
             for _, part in _fields(_bytes(value)):
                 if isinstance(part, memoryview):
@@ -243,6 +355,42 @@ def _node(data: memoryview, found: _Found, depth: int) -> None:
 
 
 def _tensor(data: memoryview, found: _Found) -> None:
+    location: str | None = None
     for number, value in _fields(data):
-        if number == _TENSOR_EXTERNAL or (number == _TENSOR_LOCATION and value != 0):
-            found.external = True
+        if number == _TENSOR_NAME:
+            found.constants.add(_text(value))
+        elif number == _TENSOR_EXTERNAL:
+            entry = dict(_fields(_bytes(value)))
+            if _ENTRY_KEY in entry and _text(entry[_ENTRY_KEY]) == 'location':
+                location = _text(entry.get(_ENTRY_VALUE, b''))
+            location = location or ''
+        elif number == _TENSOR_LOCATION and value != 0:
+            location = location or ''
+    if location is not None:
+        found.external.add(location)
+
+
+def _value(data: memoryview) -> tuple[str, TensorType]:
+    """Return the name of a graph's input or output, and what it is."""
+    name, dtype = '', 0
+    shape: list[int | str] = []
+    for number, value in _fields(data):
+        if number == _VALUE_NAME:
+            name = _text(value)
+        elif number == _VALUE_TYPE:
+            for kind, tensor in _fields(_bytes(value)):
+                if kind != _TYPE_TENSOR:
+                    continue
+                for part, inner in _fields(_bytes(tensor)):
+                    if part == _TENSOR_TYPE_DTYPE:
+                        dtype = inner
+                    elif part == _TENSOR_TYPE_SHAPE:
+                        shape = [_length(_bytes(one)) for _, one in _fields(_bytes(inner))]
+    return name, TensorType(_DTYPES.get(dtype, ''), tuple(shape))
+
+
+def _length(data: memoryview) -> int | str:
+    entry = dict(_fields(data))
+    if _DIMENSION_LENGTH in entry:
+        return int(entry[_DIMENSION_LENGTH])
+    return _text(entry[_DIMENSION_NAME]) if _DIMENSION_NAME in entry else '?'

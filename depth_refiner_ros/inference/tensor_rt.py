@@ -88,9 +88,14 @@ def device_facts() -> dict[str, Any]:
     }
 
 
-def file_hash(path: Path) -> str:
-    """Return what tells a model file from all others."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def file_hash(file: OnnxFile) -> str:
+    """Return what tells a model, with its weights, from all others."""
+    found = hashlib.sha256()
+    for path in (file.path, *file.weights):
+        with path.open('rb') as content:
+            while block := content.read(1 << 20):
+                found.update(block)
+    return found.hexdigest()
 
 
 def calibration_facts(file: OnnxFile) -> dict[str, Any]:
@@ -98,7 +103,7 @@ def calibration_facts(file: OnnxFile) -> dict[str, Any]:
     return {
         'kind': 'calibration',
         'model': file.metadata.name,
-        'onnx': file_hash(file.path),
+        'onnx': file_hash(file),
         'graph': GRAPH_REVISION,
     }
 
@@ -108,7 +113,7 @@ def engine_facts(file: OnnxFile, precision: str, calibration: bytes = b'') -> di
     return {
         'kind': 'engine',
         'model': file.metadata.name,
-        'onnx': file_hash(file.path),
+        'onnx': file_hash(file),
         'precision': precision,
         'calibration': hashlib.sha256(calibration).hexdigest() if calibration else '',
         'graph': GRAPH_REVISION,
@@ -148,7 +153,7 @@ def load_compiled(file: OnnxFile, threads: int = 0, *, precision: str) -> Tensor
     found = find_engine(cache, engine_facts(file, precision, calibration))
     if found is None:
         raise NotCompiledError(f'it was not compiled for this GPU and driver: {how}')
-    return TensorRtModel(file.metadata.name, precision, *found)
+    return TensorRtModel(file, precision, *found)
 
 
 class _Buffer(NamedTuple):
@@ -171,7 +176,7 @@ class TensorRtModel:
     """A model run by TensorRT: one stream, memory that is reused from frame to frame.
 
     Args:
-        name: Of the model.
+        file: The model.
         precision: What it was built with.
         engine: A serialised engine with one profile a size, in their order.
         sizes: Sizes of images it was built for.
@@ -180,8 +185,11 @@ class TensorRtModel:
         ModelError: If TensorRT does not load it, or there is no memory.
     """
 
-    def __init__(self, name: str, precision: str, engine: bytes, sizes: Sequence[Size]) -> None:
-        self.name = name
+    def __init__(
+        self, file: OnnxFile, precision: str, engine: bytes, sizes: Sequence[Size]
+    ) -> None:
+        self.name = file.metadata.name
+        self._size_of = file.size_of
         self.back_end = f'tensorrt-{precision}'
         self.sizes = tuple(sizes)
         self._stream = checked(cudart.cudaStreamCreate())
@@ -206,10 +214,10 @@ class TensorRtModel:
             NotCompiledError: If it was not compiled for images of this size.
             ModelError: If TensorRT or CUDA fail.
         """
-        height, width = inputs[self.inputs[0]].shape[:2]
-        if self._size != (height, width):
-            self._turn_to((height, width), inputs)
-        buffers = self._buffers[height, width]
+        size = self._size_of({name: inputs[name] for name in self.inputs})
+        if self._size != size:
+            self._turn_to(size, inputs)
+        buffers = self._buffers[size]
         kind = cudart.cudaMemcpyKind
         for name in self.inputs:
             _, host, source, target = buffers[name]

@@ -10,6 +10,7 @@ import tensorrt
 
 from .compiling import CancelledError, Progress
 from .model import ModelError
+from .onnx_file import OnnxFile
 from .tensor_rt import LOG, Size
 
 _WORKSPACE_BYTES = 1 << 30
@@ -17,13 +18,13 @@ _WORKSPACE_BYTES = 1 << 30
 
 
 def build_engine(
-    onnx: bytes, sizes: Sequence[Size], timing_cache: bytes, progress: Progress
+    onnx: bytes, file: OnnxFile, sizes: Sequence[Size], timing_cache: bytes, progress: Progress
 ) -> tuple[bytes, bytes]:
     """Build an engine with a profile for every size: a camera has one, and fixed is faster.
 
     Args:
-        onnx: A model whose tensors have the types they shall have; the first two dimensions of
-            its inputs are height and width.
+        onnx: A model whose tensors have the types they shall have.
+        file: What it was made from, which knows the shapes of its inputs.
         sizes: Of the images, in the order of the profiles.
         timing_cache: What was measured in earlier builds, or nothing.
         progress: Told how far it is; may cancel.
@@ -54,7 +55,7 @@ def build_engine(
     monitor = _Monitor(progress)
     config.progress_monitor = monitor
     for size in sizes:
-        _add_profile(builder, network, config, size)
+        _add_profile(builder, network, config, file, size)
     engine = builder.build_serialized_network(network, config)
     if progress.cancelled:
         raise CancelledError('the compilation was cancelled')
@@ -70,17 +71,11 @@ def _network_flags() -> int:
     return 1 << int(tensorrt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
 
 
-def _add_profile(builder: Any, network: Any, config: Any, size: Size) -> None:
+def _add_profile(builder: Any, network: Any, config: Any, file: OnnxFile, size: Size) -> None:
     profile = builder.create_optimization_profile()
     for at in range(network.num_inputs):
         tensor = network.get_input(at)
-        free = [number for number, length in enumerate(tensor.shape) if length < 0]
-        if free != [0, 1]:
-            raise ModelError(
-                f'{tensor.name} has shape {tuple(tensor.shape)}; height and width must be its '
-                'first two dimensions, and the only free ones'
-            )
-        shape = (*size, *tuple(tensor.shape)[2:])
+        shape = file.input_shape(tensor.name, tuple(tensor.shape), size)
         profile.set_shape(tensor.name, shape, shape, shape)
     if config.add_optimization_profile(profile) < 0:
         raise ModelError(f'TensorRT does not take images of {size[1]}x{size[0]}: {LOG.why()}')

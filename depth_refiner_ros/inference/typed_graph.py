@@ -19,6 +19,9 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 _CONVOLUTIONS = frozenset({'Conv', 'ConvTranspose'})
+PRODUCTS = frozenset({'MatMul', 'Gemm'})
+"""What attention is made of. Softmax, norms and the sums along the network stay float32: what
+flows there grows beyond what float16 holds."""
 # They pass values on, or add and compare them: as exact in float16 as what they are given.
 _BETWEEN = frozenset({'Relu', 'LeakyRelu', 'Add', 'Concat', 'MaxPool', 'AveragePool', 'Resize'})
 _QUANTIZED_MAX = 127
@@ -57,10 +60,16 @@ def convolutions(model: onnx.ModelProto) -> list[onnx.NodeProto]:
     ]
 
 
-def half_convolutions(model: onnx.ModelProto) -> onnx.ModelProto:
+def half_convolutions(
+    model: onnx.ModelProto, also: frozenset[str] = frozenset()
+) -> onnx.ModelProto:
     """Return a model whose convolutions, and what lies between them, compute in float16.
 
     Inputs, outputs and all other operators keep their types; casts stand at the borders.
+
+    Args:
+        model: The model.
+        also: Operators that compute in float16, too.
 
     Raises:
         ValueError: If the model has no convolution.
@@ -69,6 +78,7 @@ def half_convolutions(model: onnx.ModelProto) -> onnx.ModelProto:
     graph = model.graph
     weights = {value.name: value for value in graph.initializer}
     half = {node.output[0] for node in convolutions(model)}
+    half |= {node.output[0] for node in graph.node if node.op_type in also}
     if not half:
         raise ValueError('the model has no convolution that could compute in float16')
     for node in graph.node:
@@ -93,7 +103,7 @@ def half_convolutions(model: onnx.ModelProto) -> onnx.ModelProto:
         nodes.append(node)
     for value in graph.output:
         if value.name in half:
-            raise ValueError(f'the output {value.name} comes straight from a convolution')
+            nodes += _back_to_float(value.name, nodes)
     _replace_nodes(graph, nodes)
     return model
 
@@ -171,6 +181,16 @@ def _quantized(
             axis=axis,
         ),
     ]
+
+
+def _back_to_float(name: str, nodes: list[onnx.NodeProto]) -> list[onnx.NodeProto]:
+    """Rename what computes an output in float16, and return the cast that makes it."""
+    for node in nodes:
+        for names in (node.input, node.output):
+            for at, one in enumerate(names):
+                if one == name:
+                    names[at] = f'{name}/computed'
+    return [_cast(f'{name}/computed', name, TensorProto.FLOAT)]
 
 
 def _values(node: onnx.NodeProto) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from .compiling import Compilation, Progress, Size, compile_model
-from .loading import BACK_ENDS, Log, first_that_agrees, load_model
+from .loading import BACK_ENDS, Log, candidates, first_that_agrees, load_model, spoken_to
 from .model import Model, ModelError, NotCompiledError, model_path
-from .onnx_file import OnnxFile, read_onnx
+from .onnx_file import OnnxFile, image_size, read_onnx
 
 Compile = Callable[[Size, Progress], Model]
 
@@ -34,6 +34,7 @@ class UpgradingModel:
         fallback: Loads what serves until then; called when it is first needed.
         better: The better one, as far as it was compiled already.
         compile_for: Compiles it for a size of images; None to leave it as it is.
+        size_of: Returns height and width of the images among the inputs, px.
         target: Name of the better back end.
         log: Told whenever there is something new to say.
     """
@@ -44,6 +45,7 @@ class UpgradingModel:
         better: Model | None = None,
         compile_for: Compile | None = None,
         *,
+        size_of: Callable[[Mapping[str, npt.NDArray[Any]]], Size] = image_size,
         target: str = '',
         log: Log = lambda text: None,
     ) -> None:
@@ -51,6 +53,7 @@ class UpgradingModel:
         self._fallback: Model | None = None
         self._better = better
         self._compile_for = compile_for
+        self._size_of = size_of
         self._target = target
         self._log = log
         self._compilation: Compilation | None = None
@@ -70,7 +73,7 @@ class UpgradingModel:
             else:
                 self.back_end = self._better.back_end
                 return outputs
-        self._compile(next(iter(inputs.values())).shape[:2])
+        self._compile(self._size_of(inputs))
         other = self._other()
         self.back_end = other.back_end
         return other(**inputs)
@@ -133,7 +136,7 @@ def load_upgrading(
     compile_for: Compile | None = None
     refusal = ''
     try:
-        better = load_model(name, device, threads=threads, log=log)
+        better = first_that_agrees(file, candidates(device), threads=threads, log=log)
     except NotCompiledError:
         compile_for = _compiler(file, device)
     except ModelError as error:
@@ -142,19 +145,21 @@ def load_upgrading(
         refusal = f' {error}.'
     else:
         if not better.back_end.startswith(_COMPILED):
-            return better
+            return spoken_to(better, file)
         if device != 'auto':
             compile_for = _compiler(file, device)
     others = [other for other in BACK_ENDS if not other.startswith(_COMPILED)]
-    return UpgradingModel(
+    upgrading = UpgradingModel(
         lambda: first_that_agrees(
             file, others, threads=threads, log=lambda text: log(text + refusal)
         ),
         better,
         compile_for,
+        size_of=file.size_of,
         target=device,
         log=log,
     )
+    return spoken_to(upgrading, file)
 
 
 def _compiler(file: OnnxFile, device: str) -> Compile:

@@ -60,14 +60,41 @@ def test_operators_hidden_in_a_branch_are_seen(tmp_path):
         read_onnx(path)
 
 
-def test_weights_in_other_files_are_refused(tmp_path):
+def test_weights_may_lie_beside_the_model_and_nowhere_else(tmp_path):
     model = tiny_model()
     tensor = numpy_helper.from_array(np.zeros(4096, np.float32), 'big')
     model.graph.initializer.append(tensor)
     path = str(tmp_path / 'split.onnx')
     onnx.save(model, path, save_as_external_data=True, location='weights.bin', size_threshold=0)
+    assert read_onnx(tmp_path / 'split.onnx').weights == (tmp_path / 'weights.bin',)
+    (tmp_path / 'weights.bin').rename(tmp_path / 'other.bin')
+    with pytest.raises(ModelError, match=r'weights\.bin, which is not beside it; copy both'):
+        read_onnx(tmp_path / 'split.onnx')
+    (tmp_path / 'weights.bin').symlink_to(tmp_path / 'other.bin')
     with pytest.raises(ModelError, match='save it as one file'):
         read_onnx(tmp_path / 'split.onnx')
+
+
+@pytest.mark.parametrize('place', ['../weights.bin', '/etc/hosts', ''])
+def test_weights_in_other_folders_are_refused(tmp_path, place):
+    model = tiny_model()
+    tensor = numpy_helper.from_array(np.zeros(4, np.float32), 'big')
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.ClearField('raw_data')
+    tensor.external_data.add(key='location', value=place)
+    model.graph.initializer.append(tensor)
+    (tmp_path / 'split.onnx').write_bytes(model.SerializeToString())
+    with pytest.raises(ModelError, match='save it as one file'):
+        read_onnx(tmp_path / 'split.onnx')
+
+
+def test_inputs_and_outputs_are_read(tiny):
+    file = read_onnx(tiny)
+    assert file.signature.inputs == {
+        'depth_m': ('float32', ('h', 'w')),
+        'color': ('uint8', ('h', 'w', 3)),
+    }
+    assert list(file.signature.outputs) == ['estimate_m', 'stddev_m', 'wrong']
 
 
 def test_damaged_files_are_told_apart_from_missing_ones(tmp_path, tiny):
