@@ -337,7 +337,7 @@ def resize_without_blending(depth_m: Float32Array, shape: tuple[int, int]) -> Fl
         Shape `shape`, NaN where the nearest pixel is unknown.
     """
     if depth_m.shape == shape:
-        return depth_m.copy()
+        return np.array(depth_m)
 
     def sampled(length: int, wanted: int) -> tuple[npt.NDArray[np.intp], Float32Array]:
         """Return the pixel before every wanted one, and how far it lies behind it."""
@@ -362,10 +362,8 @@ def resize_without_blending(depth_m: Float32Array, shape: tuple[int, int]) -> Fl
     upper = inverse[0] + right * (inverse[1] - inverse[0])
     lower = inverse[2] + right * (inverse[3] - inverse[2])
     blended_m = 1 / (upper + down * (lower - upper))
-    resized_m: Float32Array = np.where(
-        high <= np.float32(_SAME_SURFACE) * low, blended_m, nearest_m
-    ).astype(np.float32)
-    return resized_m
+    same = high <= np.float32(_SAME_SURFACE) * low
+    return np.asarray(np.where(same, blended_m, nearest_m), np.float32)
 
 
 def rotation_from_quaternion(x: float, y: float, z: float, w: float) -> Float64Array:

@@ -18,6 +18,7 @@ from depth_refiner_ros.geometry import (
     register_depth,
     registered,
     same_intrinsics,
+    resize_without_blending,
 )
 
 HEADER = Header(0, 'depth')
@@ -490,3 +491,20 @@ def test_registered_means_size_frame_and_intrinsics():
     assert not registered(color, depth, other, camera)
     assert not registered(replace(color, header=Header(0, 'rgb')), depth, camera, camera)
     assert not registered(replace(color, rgb=color.rgb[:40]), depth, camera, camera)
+
+
+def test_resizing_keeps_planes_planes_and_edges_sharp():
+    # Inverse depth is affine in the pixels: 1 / z = 0.5 + 0.002 x, centres at whole numbers.
+    x = np.arange(8)
+    plane_m = np.tile((1 / (0.5 + 0.002 * x)).astype(np.float32), (4, 1))
+    found_m = resize_without_blending(plane_m, (8, 16))
+    inside = (np.arange(16) + 0.5) / 2 - 0.5
+    np.testing.assert_allclose(
+        found_m[:, 1:-1], np.tile(1 / (0.5 + 0.002 * inside), (8, 1))[:, 1:-1], rtol=1e-6
+    )
+    step_m = np.array([[1, 1, 2, np.nan]], np.float32)
+    np.testing.assert_array_equal(
+        resize_without_blending(step_m, (2, 8)), [[1, 1, 1, 1, 2, 2, np.nan, np.nan]] * 2
+    )
+    np.testing.assert_array_equal(resize_without_blending(step_m, (1, 2)), [[1, np.nan]])
+    np.testing.assert_array_equal(resize_without_blending(step_m[:, :1], (2, 3)), np.ones((2, 3)))

@@ -26,8 +26,8 @@ _INTERPOLATIONS = {
     'cubic': cv2.INTER_CUBIC,
     'area': cv2.INTER_AREA,
 }
-_LEAST_CONFIDENCE = 0.05
-"""Of the median: a pixel is not trusted less than a twentieth of the others."""
+_LEAST_SHARE = 0.05
+"""Of the median: no pixel is trusted twenty times more, or less, than most."""
 
 
 class Placement(NamedTuple):
@@ -142,7 +142,7 @@ def _channels(
     values = depth_m
     with np.errstate(divide='ignore', invalid='ignore'):
         if part.form != 'metres':
-            values = 1 / depth_m if part.form == 'inverse' else np.log(depth_m)
+            values = np.reciprocal(depth_m) if part.form == 'inverse' else np.log(depth_m)
     image = np.where(hole, np.float32(part.hole), values).astype(np.float32)
     return _placed(image, place, part.hole)[..., None]
 
@@ -242,10 +242,13 @@ def depth_of(
         if output.role == 'mask':
             valid &= (values >= output.threshold) == (output.sense == 'valid')
         else:
-            valid &= values >= output.threshold
-            median = max(float(np.median(values)), 1e-6)
-            share = np.clip(values / median, _LEAST_CONFIDENCE, 1 / _LEAST_CONFIDENCE)
-            stddev_share = (stddev_share / share).astype(np.float32)
+            trusted = output.sense == 'valid'
+            if output.threshold > 0:
+                valid &= (values >= output.threshold) == trusted
+            share = np.clip(
+                values / max(float(np.median(values)), 1e-6), _LEAST_SHARE, 1 / _LEAST_SHARE
+            )
+            stddev_share = stddev_share * (1 / share if trusted else share).astype(np.float32)
     depth_m = np.where(valid, depth_m, np.float32(np.nan)).astype(np.float32)
     whole_m = resize_without_blending(_cropped(depth_m, place), shape)
     share = cv2.resize(_cropped(stddev_share, place), shape[::-1], interpolation=cv2.INTER_NEAREST)
@@ -272,14 +275,12 @@ def _image(
                 f'{model}: the output {output.name} is no {output.layout} of points, it has shape '
                 f'{shape}'
             )
-        values = values.take(2, axis=output.layout.index('C'))
-    while values.ndim > 2 and values.shape[0] == 1:
-        values = values[0]
-    if values.ndim == 3 and values.shape[2] == 1:
+        values = np.asarray(values.take(2, axis=output.layout.index('C')), np.float32)
+    elif values.ndim > 2 and values.shape[-1] == 1 != values.shape[-3]:
         values = values[..., 0]
-    if values.ndim != 2:
+    if values.ndim < 2 or values.shape[:-2] != (1,) * (values.ndim - 2):
         raise ModelError(f'{model}: the output {output.name} is no image, it has shape {shape}')
-    return values
+    return values.reshape(values.shape[-2:])
 
 
 def _activated(values: Float32Array, activation: str) -> Float32Array:

@@ -124,9 +124,10 @@ class Output:
             'f*baseline'; f is the focal length of the picture in the model's size.
         baseline_m: Of 'f*baseline'.
         valid_m: What is nearer or farther is no depth.
-        sense: Whether large values of a mask are 'valid' pixels or 'invalid' ones (sky).
+        sense: Whether large values are 'valid' pixels or 'invalid' ones: of a mask of sky, or of
+            a confidence that is an uncertainty.
         activation: Applied first: 'none', 'sigmoid' or 'exp'.
-        threshold: Of a mask, or the least confidence of a depth that is used.
+        threshold: Of a mask; of confidence, from which on depth is used, 0 for all of it.
     """
 
     name: str
@@ -230,8 +231,8 @@ def parse_description(content: Any, where: str) -> ModelDescription:
     outputs = [
         _output(name, top.inner('outputs').inner(name)) for name in top.inner('outputs').names()
     ]
-    for key in ('format', 'inputs', 'outputs', 'matches', 'note'):
-        top.taken.add(key)
+    # The last three are for recognising published models, see `published`.
+    top.taken.update(('format', 'inputs', 'outputs', 'note', 'names', 'files'))
     tolerances = top.inner('tolerances', optional=True)
     description = ModelDescription(
         name=top.text('name'),

@@ -97,8 +97,8 @@ def recognise(file: OnnxFile, name: str | None = None) -> Recognition:
         ModelError: If it is none of them, or could be several; the text names them.
     """
     signature = file.signature
-    for names, why in _UNSERVED:
-        if names <= {*signature.inputs, *signature.outputs}:
+    for telling, why in _UNSERVED:
+        if telling <= {*signature.inputs, *signature.outputs}:
             raise ModelError(f'{file.path}: {why}.')
     known = published_models()
     if name is not None and name not in known:
@@ -212,6 +212,7 @@ def _recognition(
     }
     content['inputs'] = {}
     size = dict(source['size'])
+    fixed_sizes = []
     for name in published.description.inputs:
         tensor = file.signature.inputs[names[name]]
         described = dict(source['inputs'][name])
@@ -221,19 +222,20 @@ def _recognition(
         if tensor.dtype and tensor.dtype != 'float32':
             described['dtype'] = tensor.dtype
         fixed = _fixed_size(tensor, layout)
+        fixed_sizes.append(fixed)
         if fixed and 'size' in described:
             described['size'] = list(fixed)
         elif fixed:
             size.update(height=fixed[0], width=fixed[1])
+            size.pop('multiple', None)
             if size['rule'] in ('keep', 'short_side'):
                 size['rule'] = 'stretch'
         content['inputs'][names[name]] = described
-    if size['rule'] != 'stretch' or size != source['size']:
-        assumed = [*assumed]
-    if not any(_fixed_size(t, 'NCHW') for t in file.signature.inputs.values()):
+    if size == source['size'] and not all(fixed_sizes):
         assumed = [
             *assumed,
-            f'a size of {size["width"]}x{size["height"]} ({size["rule"]}), since the file takes any',
+            f'that it wants {size["width"]}x{size["height"]} px ({size["rule"]}); the file takes '
+            'any size',
         ]
     content['size'] = size
     content['outputs'] = {
@@ -254,7 +256,7 @@ def _fixed_size(tensor: TensorType, layout: str) -> tuple[int, int] | None:
     return None
 
 
-def written(content: Mapping[str, Any], path: Path) -> None:
+def write_description(content: Mapping[str, Any], path: Path) -> None:
     """Write a description, whole or not at all."""
     beside = path.with_name(path.name + '.partial')
     beside.write_text(
