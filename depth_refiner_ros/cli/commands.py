@@ -26,6 +26,7 @@ from .evaluate import Evaluate
 from .import_folder import ImportFolder
 from .info import Info
 from .live import Live
+from .models import Models
 from .play import Play
 from .record import Record
 from .replay import Replay
@@ -48,6 +49,7 @@ _COMMANDS: dict[str, Callable[..., Command]] = {
     'bench': Bench,
     'compile': Compile,
     'cache': Cache,
+    'models': Models,
     'live': Live,
     'play': Play,
     'record': Record,

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .model import Model, ModelError
+from .onnx_file import OnnxFile
 
 MEDIAN_SHARE = 2e-4
 """Median difference allowed, as a share of the depth: below any depth camera's noise."""
@@ -67,6 +68,43 @@ def reference_frames(model_path: Path) -> list[Frame]:
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ModelError(f'{path} is damaged ({error}); copy it again beside the model') from None
     return [frames[number] for number in sorted(frames)]
+
+
+def store_frames(file: OnnxFile, inputs: Sequence[Frame], tolerance: float) -> dict[str, float]:
+    """Store what ONNX Runtime makes of some frames, for other back ends to reproduce.
+
+    Args:
+        file: The model; NAME.npz comes beside it.
+        inputs: Of its graph, by name.
+        tolerance: Share of what an output spans that other back ends may be off.
+
+    Returns:
+        That tolerance in each output's unit.
+
+    Raises:
+        ModelError: If ONNX Runtime is missing or cannot run the model, or if what it puts out is
+            not finite anywhere.
+    """
+    from .onnx_runtime import OnnxRuntimeModel
+
+    model = OnnxRuntimeModel(file)
+    stored: dict[str, npt.NDArray[Any]] = {}
+    spans: dict[str, float] = {}
+    for number, frame in enumerate(inputs):
+        try:
+            outputs = model(**frame)
+        except Exception as error:  # its exceptions share no base class
+            raise ModelError(f'ONNX Runtime cannot run {file.path}: {error}') from None
+        for name, values in outputs.items():
+            finite = values[np.isfinite(values)].astype(np.float64)
+            if not finite.size:
+                raise ModelError(f'{file.path} puts out {name} without a finite number')
+            low, high = np.quantile(finite, (0.01, 0.99))
+            spans[name] = max(spans.get(name, 0.0), float(high - low), 1e-6)
+        arrays = {**frame, **outputs}
+        stored |= {f'{number}/{name}': values for name, values in arrays.items()}
+    np.savez_compressed(file.path.with_suffix('.npz'), **stored)  # type: ignore[arg-type]
+    return {name: float(f'{tolerance * span:.3g}') for name, span in spans.items()}
 
 
 def resized(frame: Frame, inputs: Sequence[str], size: tuple[int, int]) -> Frame:
@@ -135,6 +173,11 @@ def check_parity(
                     f'{name} differs by {100 * np.median(share):.2f} % (median), '
                     f'{100 * np.quantile(share, 0.99):.1f} % (99th percentile)'
                 )
-    figures = f'median {median_mm:.3f} mm, 99 % within {p99_mm:.2f} mm on {len(frames)} frames'
+    metres = any(name.endswith('_m') for frame in frames for name in frame if name not in inputs)
+    figures = (
+        f'median {median_mm:.3f} mm, 99 % within {p99_mm:.2f} mm on {len(frames)} frames'
+        if metres
+        else f'outputs compared with ONNX Runtime on {len(frames)} frames'
+    )
     text = f'{figures}: {"; ".join(dict.fromkeys(problems))}' if problems else figures
     return ParityReport(not problems, text, median_mm, p99_mm)

@@ -181,7 +181,7 @@ def prompt_depth_anything(path, size=(756, 1008)):
 
 
 def camera_depth_model(path, size=('height', 'width')):
-    """Says the inverse depth that comes with the colour, inverted; where there is none, colour's."""
+    """Says the depth whose inverse comes with the colour; where none does, the colour's."""
     speaker = Speaker(size)
     given = speaker.arrives('input', [1, 4, *size])
     red = speaker.channel(given, 0)
