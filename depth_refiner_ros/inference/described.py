@@ -6,19 +6,19 @@ tested by numbers worked out by hand.
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
 from ..data import BoolArray, Float32Array, UInt8Array
+from ..filters.alignment import Ambiguity
 from ..filters.inpaint import inpaint
 from ..geometry import resize_without_blending
 from .description import Input, ModelDescription, Output, Part, Size
 from .model import Model, ModelError
 
-Ambiguity = Literal['none', 'affine_inverse', 'affine']
 
 _INTERPOLATIONS = {
     'nearest': cv2.INTER_NEAREST,
