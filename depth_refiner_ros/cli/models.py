@@ -100,7 +100,7 @@ class Models:
             ]
             content['tolerances'] = store_frames(file, frames, _TOLERANCE)
             console.print(
-                f'{path.with_suffix(".npz").name}: two frames, which every back end must reproduce '
+                f'{path.with_suffix(".npz").name}: two frames that every back end must reproduce '
                 'before it serves'
             )
         else:

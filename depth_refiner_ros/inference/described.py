@@ -19,7 +19,6 @@ from ..geometry import resize_without_blending
 from .description import Input, ModelDescription, Output, Part, Size
 from .model import Model, ModelError
 
-
 _INTERPOLATIONS = {
     'nearest': cv2.INTER_NEAREST,
     'linear': cv2.INTER_LINEAR,
