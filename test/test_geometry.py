@@ -17,8 +17,8 @@ from depth_refiner_ros.geometry import (
     register_color,
     register_depth,
     registered,
-    same_intrinsics,
     resize_without_blending,
+    same_intrinsics,
 )
 
 HEADER = Header(0, 'depth')

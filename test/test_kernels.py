@@ -103,12 +103,12 @@ def test_arrays_that_do_not_fit_are_refused(fresh):
 
 def test_a_missing_compiler_is_named(fresh, monkeypatch):
     monkeypatch.setitem(sys.modules, 'llvmlite.binding', None)
-    with pytest.raises(ValueError, match='pip install numba.*python3-numba'):
+    with pytest.raises(ValueError, match=r'pip install numba.*python3-numba'):
         compile_kernels([fresh()])
 
 
 def test_a_later_start_imports_no_numba():
-    """The filters' own kernels, which `compile_kernels` leaves in the cache of whoever runs this."""
+    """Of the filters' own kernels, which `compile_kernels` leaves in the cache."""
     compile_kernels()
     code = (
         'import sys, depth_refiner_ros.stages, depth_refiner_ros.kernels as kernels\n'

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..filters.alignment import Ambiguity
 from .model import Model
 from .upgrading import load_upgrading
 
@@ -70,6 +71,12 @@ class GuardedModel:
         """What runs the model; empty while it is not loaded."""
         return self._model.back_end if self._model is not None else ''
 
+    @property
+    def ambiguity(self) -> Ambiguity:
+        """What the model's depth leaves open, see `described`."""
+        found: Ambiguity = getattr(self._model, 'ambiguity', 'none')
+        return found
+
     def __call__(self, **inputs: npt.NDArray[Any]) -> dict[str, npt.NDArray[np.float32]] | None:
         """Run the model, or return None where it cannot run; `trouble` then says why."""
         if self._clock_s() < self._retry_s:
@@ -109,6 +116,7 @@ class ChosenModel:
     Attributes:
         trouble: Why it does not run; empty if it does, or has not been asked to.
         back_end: What ran the last frame; empty if nothing did.
+        ambiguity: What the depth of the last frame leaves open: 'none' for metres.
         told: Why that back end was chosen, once it was.
     """
 
@@ -116,6 +124,7 @@ class ChosenModel:
         self._given = given
         self._named: tuple[tuple[str, str, int], GuardedModel] | None = None
         self.trouble = self.back_end = self.told = ''
+        self.ambiguity: Ambiguity = 'none'
 
     def __call__(
         self, name: str, device: str, threads: int, *, deadline_s: float = 0.0, **inputs: Any
@@ -133,6 +142,7 @@ class ChosenModel:
         outputs = run(**inputs)
         self.trouble, self.told = getattr(run, 'trouble', ''), getattr(run, 'told', '')
         self.back_end = '' if outputs is None else getattr(run, 'back_end', 'model')
+        self.ambiguity = getattr(run, 'ambiguity', 'none')
         return outputs
 
     def leave(self, why: str = '') -> None:

@@ -236,15 +236,24 @@ class EstimateDepth(Learned):
     ) -> tuple[Float32Array, Float32Array, Provenance]:
         """Bring an estimate to the scale that is wanted, and say which that is."""
         p = self.parameters
-        if p.mode == 'relative':
-            median = np.float32(max(float(np.median(depth_m)), 1e-6))
+        relative = self._model.ambiguity != 'none'
+        alignment = None
+        if p.mode == 'metric' and p.align and relative and measured_m is not None:
+            # Scale and shift are of this frame alone: another one has others.
+            alignment = fit_alignment(depth_m, measured_m, self._model.ambiguity)
+        elif p.mode == 'metric' and p.align and not relative:
+            alignment = self._alignment(depth_m, measured_m, stamp_ns)
+        if p.mode == 'relative' or (relative and alignment is None):
+            known = depth_m[np.isfinite(depth_m)]
+            median = (
+                np.float32(max(float(np.median(known)), 1e-6)) if known.size else np.float32(1)
+            )
             return depth_m / median, stddev_m / median, Provenance.RELATIVE
-        alignment = self._alignment(depth_m, measured_m, stamp_ns) if p.align else None
         if alignment is None:
             return depth_m, stddev_m, Provenance.ESTIMATED
         # The model's own share of doubt, but for what scale and shift have settled.
         share = stddev_m / depth_m
-        doubt = float(share.mean())
+        doubt = float(np.nanmean(share))
         found_m = alignment(depth_m)
         factor = min(1.0, 2**0.5 * alignment.error / doubt) if doubt > 0 else 1.0
         return found_m, found_m * share * np.float32(factor), Provenance.ALIGNED
@@ -264,6 +273,8 @@ class EstimateDepth(Learned):
             return last[1]
         tau_s = self.parameters.smoothing_s
         share = 1 - math.exp(-since_s / tau_s) if tau_s > 0 else 1.0
-        mixed = Alignment(*(a + share * (b - a) for a, b in zip(last[1], fresh, strict=True)))
+        mixed = Alignment(
+            *(a + share * (b - a) for a, b in zip(last[1][:3], fresh[:3], strict=True))
+        )
         self._aligned = stamp_ns, mixed
         return mixed
