@@ -19,7 +19,7 @@ MODULES = sorted(
 # Who may import what is not installed everywhere, at the top of a module or in a function.
 OPTIONAL = {
     'rclpy': ('hosts.ros_node', 'hosts.realsense_node', 'nodes'),
-    'yaml': ('config', 'cli'),
+    'yaml': ('config', 'cli', 'inference.description', 'inference.published'),
     'rich': ('cli',),
     'tyro': ('cli',),
     'rosbags': (
