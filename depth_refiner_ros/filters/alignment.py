@@ -92,13 +92,13 @@ def fit_alignment(
     estimated = estimated / unit
     # A share of the depth: z (scale / estimate + shift), or its inverse, should be one.
     rows = np.stack([z_m / estimated, z_m] if inverse else [estimated / z_m, 1 / z_m], 1)
-    solution: Float64Array = np.linalg.lstsq(rows, np.ones_like(z_m), rcond=None)[0].astype(
-        np.float64
-    )
+    solution = np.asarray(np.linalg.lstsq(rows, np.ones_like(z_m), rcond=None)[0], np.float64)
     solution = _least_absolute(rows, solution, _ITERATIONS_OF_RELATIVE)
     off = np.abs(1 - rows @ solution)
     kept = off <= max(_OUTLIER * float(np.median(off)), 1e-6)
-    solution = np.linalg.lstsq(rows[kept], np.ones(int(kept.sum())), rcond=None)[0]
+    solution = np.asarray(
+        np.linalg.lstsq(rows[kept], np.ones(int(kept.sum())), rcond=None)[0], np.float64
+    )
     if not solution[0] > 0:
         return None
     found = rows @ solution

@@ -273,8 +273,11 @@ class EstimateDepth(Learned):
             return last[1]
         tau_s = self.parameters.smoothing_s
         share = 1 - math.exp(-since_s / tau_s) if tau_s > 0 else 1.0
+        was = last[1]
         mixed = Alignment(
-            *(a + share * (b - a) for a, b in zip(last[1][:3], fresh[:3], strict=True))
+            was.scale + share * (fresh.scale - was.scale),
+            was.shift + share * (fresh.shift - was.shift),
+            was.error + share * (fresh.error - was.error),
         )
         self._aligned = stamp_ns, mixed
         return mixed
