@@ -122,5 +122,5 @@ def test_help_names_every_command_in_a_line_or_two(capsys):
     named = [line.split()[0] for line in lines if line[:2] == '  ' and line[2:3].strip()]
     assert named == [
         *('demo', 'replay', 'import', 'info', 'doctor', 'evaluate'),
-        *('bench', 'compile', 'cache', 'live', 'play', 'record'),
+        *('bench', 'compile', 'cache', 'models', 'live', 'play', 'record'),
     ]
