@@ -45,7 +45,15 @@ setup(
     license=package.findtext('license'),
     python_requires='>=3.10',
     packages=find_packages(include=[name, f'{name}.*']),
-    package_data={name: ['py.typed', 'models/*.onnx', 'models/*.npz', 'models/*.md', 'models/published/*.yaml']},
+    package_data={
+        name: [
+            'py.typed',
+            'models/*.onnx',
+            'models/*.npz',
+            'models/*.md',
+            'models/published/*.yaml',
+        ]
+    },
     data_files=[
         ('share/ament_index/resource_index/packages', [f'resource/{name}']),
         (f'share/{name}', ['package.xml']),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -428,19 +429,42 @@ def wrist_rotation(points_m: npt.NDArray[np.floating], right: bool) -> Float64Ar
 
 
 class TransformTree:
-    """The latest known transform of every frame to its parent: as much of tf as a stage needs."""
+    """The latest known transform of every frame to its parent: as much of tf as a stage needs.
 
-    def __init__(self, transforms: Iterable[RigidTransform] = ()) -> None:
+    Frames are named as in tf2: a slash that ROS 1 put before the name does not count.
+
+    Args:
+        transforms: What is known.
+        later: Asked once for what a recording holds of later transforms, when the tree does not
+            connect two frames: of each frame that has none yet, the first then serves.
+    """
+
+    def __init__(
+        self,
+        transforms: Iterable[RigidTransform] = (),
+        *,
+        later: Callable[[], Iterable[RigidTransform]] | None = None,
+    ) -> None:
         self._parents: dict[str, RigidTransform] = {}
+        self._later = later
         self.update(transforms)
 
     def update(self, transforms: Iterable[RigidTransform]) -> None:
         """Add transforms; a newer one of the same child frame replaces the older."""
-        for transform in transforms:
+        for transform in map(_without_slashes, transforms):
             self._parents[transform.child_frame_id] = transform
 
     def lookup(self, target: str, source: str) -> RigidTransform | None:
         """Return where `source` sits in `target`, or None while the tree does not connect them."""
+        found = self._connect(target.lstrip('/'), source.lstrip('/'))
+        if found is None and self._later is not None:
+            later, self._later = self._later, None
+            for transform in map(_without_slashes, later()):
+                self._parents.setdefault(transform.child_frame_id, transform)
+            found = self._connect(target.lstrip('/'), source.lstrip('/'))
+        return found
+
+    def _connect(self, target: str, source: str) -> RigidTransform | None:
         to_source, to_target = self._ancestors(source), self._ancestors(target)
         for ancestor, root_from_source in to_source.items():
             if ancestor in to_target:
@@ -457,3 +481,11 @@ class TransformTree:
                 break
             chain[here.header.frame_id] = here
         return chain
+
+
+def _without_slashes(transform: RigidTransform) -> RigidTransform:
+    parent, child = transform.header.frame_id, transform.child_frame_id
+    if not (parent.startswith('/') or child.startswith('/')):
+        return transform
+    header = Header(transform.header.stamp_ns, parent.lstrip('/'))
+    return replace(transform, header=header, child_frame_id=child.lstrip('/'))

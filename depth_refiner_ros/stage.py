@@ -478,8 +478,21 @@ DEADLINE_S = 0.05
 """Default wait for an optional input."""
 
 _SILENT_NS = 1_000_000_000
-_JUMP_NS = 500_000_000
+JUMP_NS = 500_000_000
+"""A clock that goes back by more has jumped: a bag loops, a simulation restarts."""
 _GAPS_KEPT = 8
+
+
+def anchor_of(inputs: Mapping[str, Topic]) -> str:
+    """Return the port whose messages are the frames: the first required one.
+
+    Raises:
+        ValueError: If no input is required.
+    """
+    for port, topic in inputs.items():
+        if not (topic.optional or topic.latched):
+            return port
+    raise ValueError('a stage needs an input that is neither optional nor latched')
 
 
 class _Waiting:
@@ -492,9 +505,8 @@ _WAITING = _Waiting()
 class _Port(Generic[T]):
     """Recent messages of one input, ordered by stamp."""
 
-    def __init__(self, topic: Topic, queue_size: int, speaks: bool) -> None:
+    def __init__(self, topic: Topic, queue_size: int) -> None:
         self.topic = topic
-        self.speaks = speaks
         self.items: deque[tuple[int, T]] = deque(maxlen=queue_size)
         self.gaps_ns: deque[int] = deque(maxlen=_GAPS_KEPT)
         self.newest_ns: int | None = None
@@ -502,7 +514,7 @@ class _Port(Generic[T]):
 
     def add(self, stamp_ns: int, item: T) -> bool:
         """Insert a message; False if one with its stamp is there already."""
-        if self.newest_ns is not None and stamp_ns < self.newest_ns - _JUMP_NS:
+        if self.newest_ns is not None and stamp_ns < self.newest_ns - JUMP_NS:
             self.forget()
         if any(stamp == stamp_ns for stamp, _ in self.items):
             return False
@@ -535,7 +547,7 @@ class _Port(Generic[T]):
         fallback = near[1] if near else (self.last if self.topic.latched else None)
         required = not self.topic.optional and fallback is None
         if self.newest_ns is None:
-            return _WAITING if required or (self.speaks and not overdue) else fallback
+            return _WAITING if required else fallback
         if required:
             return _WAITING if self.newest_ns <= stamp_ns + slop_ns else None
         if overdue or self.newest_ns >= stamp_ns or stamp_ns - self.newest_ns > _SILENT_NS:
@@ -547,10 +559,11 @@ class _Port(Generic[T]):
 
 
 class Synchronizer(Generic[T]):
-    """Pairs the messages of a stage's inputs by stamp: one rule for all hosts.
+    """Pairs the messages of a stage's inputs by stamp: one rule for all live hosts.
 
-    `message_filters` cannot serve: its Python module imports rclpy, and with two pairing rules a
-    replayed bag and the robot would differ.
+    `message_filters` cannot serve: its Python module imports rclpy, and two pairing rules would
+    make hosts differ. A recording is paired by the same rule in `pairing.RecordingSynchronizer`,
+    which knows what is still to come and need not wait.
 
     The first required input is the *anchor*; every set that comes out belongs to one anchor frame,
     and sets come out in the order of their stamps. The rule for every other input:
@@ -569,16 +582,13 @@ class Synchronizer(Generic[T]):
     jumped (a bag loops, a simulation restarts) and everything starts anew. A queue holds at most
     `queue_size` messages; the oldest go first, and what can pair no more goes at once.
 
-    Time is what the host says it is (`now_ns`): the wall clock on a robot, the recording's log
-    time in a bag, which makes replaying deterministic.
+    Time is what the host says it is (`now_ns`).
 
     Args:
         inputs: The stage's inputs that arrive as messages.
         slop_s: Largest difference of stamps, seconds, that still counts as the same moment.
         deadline_s: Longest wait for an optional input, seconds.
         queue_size: Messages remembered per input.
-        all_speak: Every input is known to have messages, as the index of a bag tells: rule 4 then
-            waits for the first message of an optional one, too.
 
     Raises:
         ValueError: If no input is required.
@@ -591,20 +601,14 @@ class Synchronizer(Generic[T]):
         slop_s: float = SLOP_S,
         deadline_s: float = DEADLINE_S,
         queue_size: int = 30,
-        all_speak: bool = False,
     ) -> None:
-        anchors = [p for p, t in inputs.items() if not (t.optional or t.latched)]
-        if not anchors:
-            raise ValueError('a stage needs an input that is neither optional nor latched')
-        self.anchor = anchors[0]
+        self.anchor = anchor_of(inputs)
         self.unmatched = self.late = self.duplicated = self.jumps = 0
         self._slop_ns = round(slop_s * 1e9)
         self._deadline_ns = round(deadline_s * 1e9)
         self._queue_size = queue_size
         self._ports: dict[str, _Port[T]] = {
-            port: _Port(topic, queue_size, all_speak)
-            for port, topic in inputs.items()
-            if port != self.anchor
+            port: _Port(topic, queue_size) for port, topic in inputs.items() if port != self.anchor
         }
         self._pending: deque[tuple[int, T, int]] = deque()  # stamp, message, time of arrival
         self._newest_anchor_ns: int | None = None
@@ -659,7 +663,7 @@ class Synchronizer(Generic[T]):
 
     def _add_anchor(self, stamp_ns: int, item: T, now_ns: int) -> None:
         newest_ns = self._newest_anchor_ns
-        if newest_ns is not None and stamp_ns < newest_ns - _JUMP_NS:
+        if newest_ns is not None and stamp_ns < newest_ns - JUMP_NS:
             self._start_anew(stamp_ns)
         elif any(stamp == stamp_ns for stamp, _, _ in self._pending) or (
             stamp_ns == self._last_set_ns
@@ -685,5 +689,5 @@ class Synchronizer(Generic[T]):
         self._pending.clear()
         self._newest_anchor_ns = self._last_set_ns = None
         for port in self._ports.values():
-            if port.newest_ns is not None and port.newest_ns > stamp_ns + _JUMP_NS:
+            if port.newest_ns is not None and port.newest_ns > stamp_ns + JUMP_NS:
                 port.forget()

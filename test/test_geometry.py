@@ -508,3 +508,37 @@ def test_resizing_keeps_planes_planes_and_edges_sharp():
     )
     np.testing.assert_array_equal(resize_without_blending(step_m, (1, 2)), [[1, np.nan]])
     np.testing.assert_array_equal(resize_without_blending(step_m[:, :1], (2, 3)), np.ones((2, 3)))
+
+
+def placed(parent, child, x_m):
+    return RigidTransform(Header(0, parent), child, np.eye(3), np.array([x_m, 0.0, 0.0]))
+
+
+@pytest.mark.parametrize('slash', ['', '/'])
+@pytest.mark.parametrize('asked', ['', '/'])
+def test_a_slash_before_a_frame_does_not_count(slash, asked):
+    tree = TransformTree(
+        [placed(f'{slash}world', 'depth', 1), placed('world', f'{slash}color', 3)]
+    )
+    found = tree.lookup(f'{asked}color', 'depth')
+    assert found.translation_m.tolist() == [-2, 0, 0]
+
+
+def test_what_comes_later_serves_only_until_it_is_needed_no_more():
+    calls = []
+
+    def later():
+        calls.append(1)
+        yield placed('world', 'depth', 5)
+        yield placed('world', '/color', 7)
+        yield placed('world', '/color', 8)
+
+    tree = TransformTree([placed('world', 'depth', 1)], later=later)
+    assert tree.lookup('world', 'depth').translation_m[0] == 1
+    assert calls == []
+    # the first of what is missing, and nothing of what is known
+    assert tree.lookup('depth', 'color').translation_m[0] == 6
+    assert tree.lookup('world', 'nowhere') is None
+    assert calls == [1]
+    tree.update([placed('world', 'color', 9)])
+    assert tree.lookup('depth', 'color').translation_m[0] == 8

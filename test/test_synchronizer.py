@@ -678,23 +678,3 @@ def test_what_arrives_complete_and_in_order_leaves_complete(seed, latched):
     assert streams.counters() == {}
     if not latched:
         assert all(s['camera'] == s['depth'] for s in sets)
-
-
-def test_the_first_frame_waits_for_colour_that_a_bag_is_known_to_have():
-    for all_speak, expected in ((False, [None, 'c1']), (True, ['c0', 'c1'])):
-        synchronizer = Synchronizer(
-            {'depth': DEPTH, 'color': COLOR}, deadline_s=0.05, all_speak=all_speak
-        )
-        sets = []
-        for i in range(2):
-            stamp_ns = i * 33_000_000
-            sets += synchronizer.feed('depth', stamp_ns, f'd{i}', stamp_ns)
-            sets += synchronizer.feed('color', stamp_ns, f'c{i}', stamp_ns + 1_000_000)
-        assert [s['color'] for s in sets] == expected
-
-
-def test_colour_that_is_known_but_late_is_left_out_at_the_deadline():
-    synchronizer = Synchronizer({'depth': DEPTH, 'color': COLOR}, deadline_s=0.05, all_speak=True)
-    assert synchronizer.feed('depth', 0, 'd', 0) == []
-    assert synchronizer.poll(49_000_000) == []
-    assert synchronizer.poll(50_000_000) == [{'depth': 'd', 'color': None}]

@@ -158,7 +158,6 @@ def _frames(
             topic_inputs(configuration.pipeline),
             topics,
             slop_s=host.slop_s,
-            deadline_s=host.deadline_s,
             depth_unit_m=host.depth_unit_m,
         )
         step = max(1, frames.frame_count // _CALIBRATION_FRAMES)

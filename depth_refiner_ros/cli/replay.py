@@ -108,7 +108,6 @@ class Replay:
                 topic_inputs(configuration.pipeline),
                 topics,
                 slop_s=configuration.host.slop_s,
-                deadline_s=configuration.host.deadline_s,
                 depth_unit_m=configuration.host.depth_unit_m,
                 keep=_keeper(reader, writer, written) if self.keep else None,
             )
@@ -276,10 +275,16 @@ def _report(
     console.print(', '.join(f'{port} from {topic}' for port, topic in frames.topics.items()))
     if frames.depth_unit_m:
         console.print(f'depth counts {1000 * frames.depth_unit_m:g} mm')
-    if lost := counts.unmatched + counts.late + counts.duplicated:
+    if unstamped := [frames.topics[port] for port in counts.unstamped]:
+        console.print(
+            f'[yellow]{escape(", ".join(unstamped))} without stamps[/yellow]: all are the same, '
+            'so the time of recording served',
+            soft_wrap=True,
+        )
+    if lost := counts.unmatched + counts.duplicated:
         console.print(
             f'[yellow]{lost} frames left out[/yellow]: {counts.unmatched} without a partner, '
-            f'{counts.late} late, {counts.duplicated} duplicated'
+            f'{counts.duplicated} duplicated'
         )
     for topic, (reason, count) in frames.unread.items():
         console.print(

@@ -156,7 +156,6 @@ def recorded_frames(
         topic_inputs(configuration.pipeline),
         topics,
         slop_s=configuration.host.slop_s,
-        deadline_s=configuration.host.deadline_s,
         depth_unit_m=configuration.host.depth_unit_m,
     )
     path = reader.paths[0]

@@ -6,6 +6,7 @@ Time is the recording's, so the same bag gives the same bytes.
 
 from __future__ import annotations
 
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
@@ -17,11 +18,12 @@ from pathlib import Path
 import re
 import shutil
 import sqlite3
+import struct
 from tempfile import TemporaryDirectory
 from threading import Semaphore
 import time
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from rosbags.highlevel import AnyReader
@@ -41,6 +43,7 @@ from rosbags.typesys.store import Typestore
 
 from ..config import encoded_as, resolve
 from ..data import RigidTransform
+from ..discovery import CAMERA_INFO, info_topic
 from ..geometry import TransformTree
 from ..messages import (
     COMPRESSED_IMAGE,
@@ -52,10 +55,12 @@ from ..messages import (
     transforms,
     transforms_message,
 )
-from ..stage import DEADLINE_S, SLOP_S, Pipeline, Synchronizer, Topic
+from ..pairing import RecordingSynchronizer, Size, Stream
+from ..stage import SLOP_S, Pipeline, Topic, anchor_of
 from .chunks import ZSTD_MAGIC, bound_chunks, unpack_zstd_file, unpacked_zstd
 from .readers import NoRoomError, Rosbag2Reader, accept_foreign_schemas, encoding
 from .storages import Channel, Rosbag2Writer
+from .waiting import Waiting
 
 if TYPE_CHECKING:
     from rosbags.interfaces.typing import Typesdict
@@ -315,9 +320,16 @@ def tf_connections(reader: AnyReader, *topics: str) -> list[Connection]:
     return [c for c in reader.connections if c.topic in topics and c.msgtype in kinds]
 
 
-def static_transforms(reader: AnyReader) -> TransformTree:
-    """Return the tree of all static transforms, which hold for the whole recording."""
-    tree = TransformTree()
+def static_transforms(
+    reader: AnyReader, later: Callable[[], Iterable[RigidTransform]] | None = None
+) -> TransformTree:
+    """Return the tree of all static transforms, which hold for the whole recording.
+
+    Args:
+        reader: An open recording.
+        later: See `TransformTree`.
+    """
+    tree = TransformTree(later=later)
     static = tf_connections(reader, '/tf_static')
     if static:
         for connection, _, raw in reader.messages(connections=static):
@@ -329,7 +341,7 @@ class Result(NamedTuple):
     """What a pipeline made of one frame.
 
     Attributes:
-        log_ns: When the recording got the last message that the frame needed.
+        log_ns: When the recording got the last message that the frame needed, calibrations aside.
         inputs: The values that went in, by port; optional ones may be None.
         outputs: The values that came out, by `<stage>.<port>`.
     """
@@ -342,14 +354,15 @@ class Result(NamedTuple):
 class Frames:
     """The messages of a recording, paired as a stage's inputs but not yet decoded.
 
-    Iterate to get (log time in ns, message or None by port), in the recording's order.
+    Stamps are read first, of the whole recording, and then the messages: what comes late is
+    waited for, and nothing is held that no frame needs. Iterate to get (log time in ns, message
+    or None by port), in the order of the stamps.
 
     Args:
         reader: An open recording.
         inputs: The inputs to pair.
         topics: Absolute topic of every input port.
-        slop_s: See `Synchronizer`.
-        deadline_s: See `Synchronizer`.
+        slop_s: See `RecordingSynchronizer`.
         depth_unit_m: Metres of one count of the port `depth`; 0: what the recording says, else the
             encoding.
         keep: Called with (connection, log time in ns, raw message) for every message that is not
@@ -357,10 +370,11 @@ class Frames:
 
     Attributes:
         frame_count: Messages of the anchor, the most frames there can be.
-        synchronizer: What pairs them, and counts what it could not pair.
+        synchronizer: What paired them, and counted what it could not pair.
         topics: The topic that each port is read from; optional ones may be missing.
         empty: Required ports whose topics hold no message.
-        transforms: Static transforms, and moving ones up to the last frame.
+        transforms: Static transforms, and moving ones up to the last frame. Where they do not
+            yet connect two frames, the first ones that do serve.
         depth_unit_m: Metres of one count of the port `depth`; 0: what its encoding says.
         unread: Why messages of optional inputs could not be read, by topic, with the number of
             them.
@@ -371,69 +385,114 @@ class Frames:
 
     def __init__(
         self,
-        reader: AnyReader,
+        reader: Recording,
         inputs: Mapping[str, Topic],
         topics: Mapping[str, str],
         *,
         slop_s: float = SLOP_S,
-        deadline_s: float = DEADLINE_S,
         depth_unit_m: float = 0.0,
         keep: Callable[[Connection, int, bytes], None] | None = None,
     ) -> None:
         self._reader = reader
         self._inputs = inputs
         self._keep = keep
-        self._connections = _input_connections(reader, inputs, topics)
+        self._moving = tf_connections(reader, '/tf')
+        found = _input_connections(reader, inputs, topics)
+        used = {_key(c): c for connections in found.values() for c in connections}
+        self._wanted = list(used.values())
+        # One camera_info serves two ports where depth and colour share a namespace.
+        self._ports_of: dict[tuple[int, int], list[str]] = {}
+        for port, connections in found.items():
+            for connection in connections:
+                self._ports_of.setdefault(_key(connection), []).append(port)
+        self.topics = {port: connections[0].topic for port, connections in found.items()}
         present = {
             port: inputs[port]
-            for port, found in self._connections.items()
-            if not inputs[port].optional or any(connection.msgcount for connection in found)
+            for port, connections in found.items()
+            if not inputs[port].optional or any(c.msgcount for c in connections)
         }
-        self.synchronizer: Synchronizer[Any] = Synchronizer(
-            present, slop_s=slop_s, deadline_s=deadline_s, all_speak=True
+        self._streams = {port: Stream() for port in found}
+        for connection, log_ns, raw in reader.messages(self._wanted):
+            stamp_ns, size = _stamp_ns(raw, reader.is2), _size(raw, connection, reader.is2)
+            for port in self._ports_of[_key(connection)]:
+                self._streams[port].add(stamp_ns, log_ns, size)
+        image = self.topics[anchor_of(present)]
+        sized = next((p for p in present if self.topics[p] == info_topic(image)), None)
+        self.synchronizer = RecordingSynchronizer(
+            present, self._streams, slop_s=slop_s, sized=sized
         )
-        anchor = self._connections[self.synchronizer.anchor]
-        self.frame_count = sum(connection.msgcount for connection in anchor)
-        self.topics = {port: found[0].topic for port, found in self._connections.items()}
+        self.frame_count = len(self._streams[self.synchronizer.anchor].log_ns)
         self.empty = [
             port
-            for port, found in self._connections.items()
-            if not inputs[port].optional and not any(c.msgcount for c in found)
+            for port, connections in found.items()
+            if not inputs[port].optional and not any(c.msgcount for c in connections)
         ]
-        self.transforms = static_transforms(reader)
+        self.transforms = static_transforms(reader, later=self._first_transforms)
         self.depth_unit_m = depth_unit_m or recorded_depth_unit_m(
             reader, self.topics.get('depth', '')
         )
         self.unread: dict[str, tuple[str, int]] = {}
 
+    def _first_transforms(self) -> Iterator[RigidTransform]:
+        if self._moving:
+            for connection, _, raw in self._reader.messages(self._moving):
+                yield from transforms(self._reader.deserialize(raw, connection.msgtype))
+
     def __iter__(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        # One camera_info serves two ports where depth and colour share a namespace.
-        ports_of: dict[int, list[str]] = {}
-        for port, found in self._connections.items():
-            for connection in found:
-                ports_of.setdefault(connection.id, []).append(port)
-        moving = tf_connections(self._reader, '/tf')
-        wanted = [c for found in self._connections.values() for c in found] + moving
-        log_ns = 0
-        for connection, log_ns, raw in self._reader.messages(
-            connections=() if self._keep else wanted
-        ):
-            ports = ports_of.get(connection.id, ())
-            if connection in moving:
-                message = self._reader.deserialize(raw, connection.msgtype)
-                self.transforms.update(transforms(message))
-            if not ports:
-                if self._keep:
+        sets = deque(self.synchronizer.sets)
+        uses = Counter((p, n) for s in sets for p, n in s.numbers.items() if n is not None)
+        moving = {_key(connection) for connection in self._moving}
+        moves: deque[_Message] = deque()
+        counts: Counter[str] = Counter()
+        with Waiting(self._reader) as waiting:
+            for connection, log_ns, raw in self._reader.messages(
+                () if self._keep else [*self._wanted, *self._moving]
+            ):
+                if not (sets or self._keep):
+                    return
+                ports = self._ports_of.get(_key(connection), ())
+                if _key(connection) in moving and sets:
+                    moves.append(_Message('/tf', counts['/tf']))
+                    counts['/tf'] += 1
+                    waiting.put(moves[-1], connection, log_ns, raw)
+                if not ports and self._keep:
                     self._keep(connection, log_ns, raw)
+                for port in ports:
+                    message = _Message(port, counts[port])
+                    counts[port] += 1
+                    if uses[message]:
+                        waiting.put(message, connection, log_ns, raw)
+                while sets and all(
+                    n is None or _Message(p, n) in waiting for p, n in sets[0].numbers.items()
+                ):
+                    log_ns, numbers = sets.popleft()
+                    while moves and waiting.log_ns(moves[0]) <= log_ns:
+                        self.transforms.update(transforms(waiting.take(moves.popleft())))
+                    yield log_ns, self._taken(numbers, uses, waiting)
+
+    def _taken(
+        self, numbers: Mapping[str, int | None], uses: Counter[Any], waiting: Waiting
+    ) -> dict[str, Any]:
+        """Return the messages of a set; those that no other set needs wait no longer."""
+        taken: dict[str, Any] = {}
+        unstamped = self.synchronizer.unstamped
+        for port, number in numbers.items():
+            taken[port] = None
+            if number is None:
                 continue
-            message = self._reader.deserialize(raw, connection.msgtype)
-            stamp = cast('Any', message).header.stamp
-            stamp_ns = stamp.sec * 1_000_000_000 + stamp.nanosec
-            for port in ports:
-                for matched in self.synchronizer.feed(port, stamp_ns, message, log_ns):
-                    yield log_ns, matched
-        for matched in self.synchronizer.finish():
-            yield log_ns, matched
+            message = _Message(port, number)
+            uses[message] -= 1
+            taken[port] = waiting.read(message) if uses[message] else waiting.take(message)
+        anchor = self.synchronizer.anchor
+        if anchor in unstamped:  # when it was recorded is the only time there is
+            number = numbers[anchor]
+            assert number is not None
+            log_ns = self._streams[anchor].log_ns[number]
+            for port, value in taken.items():
+                if port in unstamped and value is not None:
+                    stamp = value.header.stamp
+                    stamp.sec, stamp.nanosec = divmod(log_ns, 1_000_000_000)
+        return taken
 
     def decoded(self, matched: Mapping[str, Any]) -> dict[str, Any]:
         """Return the values of a frame's messages; an optional one that is unreadable is left out.
@@ -456,6 +515,36 @@ class Frames:
             reason, count = self.unread.get(name, (str(error).removeprefix(f'{name}: '), 0))
             self.unread[name] = reason, count + 1
             return None
+
+
+class _Message(NamedTuple):
+    """A message by its number among those of its port."""
+
+    port: str
+    number: int
+
+
+def _key(connection: Connection) -> tuple[int, int]:
+    """Return what tells a connection from those of other files, too."""
+    return id(connection.owner), connection.id
+
+
+def _stamp_ns(raw: bytes, is2: bool) -> int:
+    """Return the stamp of a message that starts with a header; ROS 1 has a number before it."""
+    order = '<' if not is2 or raw[1] & 1 else '>'
+    seconds, nanoseconds = struct.unpack_from(f'{order}{"i" if is2 else "I"}I', raw, 4)
+    return int(seconds * 1_000_000_000 + nanoseconds)
+
+
+def _size(raw: bytes, connection: Connection, is2: bool) -> Size | None:
+    """Return height and width of an Image or CameraInfo, which come after the header."""
+    if connection.msgtype not in (IMAGE, CAMERA_INFO):
+        return None
+    order = '<' if not is2 or raw[1] & 1 else '>'
+    (length,) = struct.unpack_from(f'{order}I', raw, 12)
+    at = 16 + int(length)
+    height, width = struct.unpack_from(f'{order}II', raw, at + (-at % 4 if is2 else 0))
+    return int(height), int(width)
 
 
 def replay(frames: Frames, pipeline: Pipeline) -> Iterator[Result]:

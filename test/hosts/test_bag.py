@@ -23,6 +23,7 @@ from depth_refiner_ros.data import (
     RigidTransform,
     StddevImage,
 )
+from depth_refiner_ros.hosts import waiting
 from depth_refiner_ros.hosts.bag import (
     FAMILY,
     STORE,
@@ -392,6 +393,88 @@ def test_two_cameras_of_one_name_are_one_stream(tmp_path):
             writer.write(images[i % 2], t, store.serialize_ros1(image, kind))
     paired, results = replayed(tmp_path / 'x.bag')
     assert paired.frame_count == len(results) == 4
+
+
+def logged(items, late_ns):
+    """Record the topics named in `late_ns` so much later."""
+    moved = [(topic, t + late_ns.get(topic, 0), value) for topic, t, value in items]
+    return sorted(moved, key=lambda item: item[1])
+
+
+@pytest.mark.parametrize('late', ['/depth', '/color', '/camera_info'])
+@pytest.mark.parametrize('memory_bytes', [0, 300, 1 << 20])
+def test_what_is_recorded_late_is_waited_for(tmp_path, monkeypatch, late, memory_bytes):
+    monkeypatch.setattr(waiting, 'MEMORY_BYTES', memory_bytes)
+    items = logged(frames(90, color=True), {late: 1_500_000_000})
+    _, results = replayed(write(tmp_path / 'x.mcap', items))
+    stamps = [{v.header.stamp_ns for v in r.inputs.values() if v is not None} for r in results]
+    assert stamps == [{i * 33_000_000 + 1} for i in range(90)]
+    # a calibration moves no frame: depth and colour were there
+    delay_ns = 0 if late == '/camera_info' else 1_500_000_000
+    assert [r.log_ns for r in results] == [i * 33_000_000 + 1 + delay_ns for i in range(90)]
+
+
+def test_a_calibration_at_the_end_serves_from_the_start(tmp_path):
+    items = [*frames(90, info=False), ('/camera_info', 10**10, at(CAMERA, 10**10))]
+    _, results = replayed(write(tmp_path / 'x.mcap', items))
+    assert [r.log_ns for r in results] == [i * 33_000_000 + 1 for i in range(90)]
+
+
+def test_only_what_a_frame_needs_is_held(tmp_path, monkeypatch):
+    most = []
+    put = waiting.Waiting.put
+
+    def counted(self, *args):
+        put(self, *args)
+        most.append(len(self._held))
+
+    monkeypatch.setattr(waiting.Waiting, 'put', counted)
+    colors = [('/color', t, at(VALUES['/color'], t)) for t in range(5, 3_000_000_000, 10_000_000)]
+    items = sorted([*frames(90), *colors], key=lambda item: item[1])
+    paired, results = replayed(write(tmp_path / 'x.mcap', items))
+    assert len(results) == paired.frame_count == 90
+    assert max(most) <= 4
+
+
+def test_without_stamps_the_time_of_recording_serves(tmp_path):
+    items = [(topic, t, at(value, 0)) for topic, t, value in frames(10, color=True)]
+    paired, results = replayed(write(tmp_path / 'x.mcap', items))
+    assert paired.synchronizer.unstamped == ['depth', 'camera', 'color']
+    assert [r.inputs['color'] is not None for r in results] == [True] * 10
+    stamps = [r.outputs['project_points.points'].header.stamp_ns for r in results]
+    assert stamps == [i * 33_000_000 + 1 for i in range(10)]
+
+
+def test_a_new_size_takes_the_calibration_that_fits(tmp_path):
+    small = PinholeCamera(HEADER, 3, 2, 5.0, 5.0, 1.0, 0.5)
+    items = []
+    for i in range(10):
+        t = i * 33_000_000
+        size = (4, 6) if i < 5 else (2, 3)
+        if i in (0, 8):
+            items.append(('/camera_info', t, at(CAMERA if i < 5 else small, t)))
+        items.append(('/depth', t, DepthImage(Header(t, 'optical'), np.ones(size, np.float32))))
+    with open_bag(write(tmp_path / 'x.mcap', items)) as reader:
+        pipeline = pipeline_type('refine_depth')
+        topics = {'depth': '/depth', 'camera': '/camera_info'} | {
+            port: '/none' for port in topic_inputs(pipeline) if port not in ('depth', 'camera')
+        }
+        found = list(replay(Frames(reader, topic_inputs(pipeline), topics), pipeline()))
+    assert [r.inputs['camera'].width for r in found] == [6] * 5 + [3] * 5
+
+
+def test_the_first_transform_serves_the_frames_before_it(tmp_path):
+    path = tmp_path / 'x.mcap'
+    with BagWriter(path) as writer:
+        for topic, t, value in frames(3):
+            writer.write(topic, t, value)
+        for i, t in enumerate((40_000_000, 50_000_000)):
+            placed = RigidTransform(Header(t, '/a'), 'b', np.eye(3), np.full(3, 1.0 + i))
+            writer.write_transforms('/tf', t, [placed])
+    with open_bag(path) as reader:
+        found = Frames(reader, topic_inputs(pipeline_type('project_points')), TOPICS)
+        x_m = [found.transforms.lookup('a', 'b').translation_m[0] for _ in found]
+    assert x_m == [1, 1, 2]
 
 
 def test_slop_decides_whether_colour_belongs_to_a_frame(tmp_path):
