@@ -412,10 +412,11 @@ class Frames:
             if not inputs[port].optional or any(c.msgcount for c in connections)
         }
         self._streams = {port: Stream() for port in found}
-        for connection, log_ns, raw in reader.messages(self._wanted):
-            stamp_ns, size = _stamp_ns(raw, reader.is2), _size(raw, connection, reader.is2)
-            for port in self._ports_of[_key(connection)]:
-                self._streams[port].add(stamp_ns, log_ns, size)
+        self._damage: BagError | None = None
+        try:
+            self._read_stamps()
+        except BagError as error:  # what comes before it is worth having
+            self._damage = error
         image = self.topics[anchor_of(present)]
         sized = next((p for p in present if self.topics[p] == info_topic(image)), None)
         self.synchronizer = RecordingSynchronizer(
@@ -433,6 +434,16 @@ class Frames:
         )
         self.unread: dict[str, tuple[str, int]] = {}
 
+    def _read_stamps(self) -> None:
+        is2 = self._reader.is2
+        for connection, log_ns, raw in self._reader.messages(self._wanted):
+            try:
+                stamp_ns, size = _stamp_ns(raw, is2), _size(raw, connection, is2)
+            except (IndexError, struct.error) as error:
+                raise BagError(_unreadable(Path(str(self._reader.paths[0])), error)) from None
+            for port in self._ports_of[_key(connection)]:
+                self._streams[port].add(stamp_ns, log_ns, size)
+
     def _first_transforms(self) -> Iterator[RigidTransform]:
         if self._moving:
             for connection, _, raw in self._reader.messages(self._moving):
@@ -449,7 +460,7 @@ class Frames:
                 () if self._keep else [*self._wanted, *self._moving]
             ):
                 if not (sets or self._keep):
-                    return
+                    break
                 ports = self._ports_of.get(_key(connection), ())
                 if _key(connection) in moving and sets:
                     moves.append(_Message('/tf', counts['/tf']))
@@ -469,6 +480,8 @@ class Frames:
                     while moves and waiting.log_ns(moves[0]) <= log_ns:
                         self.transforms.update(transforms(waiting.take(moves.popleft())))
                     yield log_ns, self._taken(numbers, uses, waiting)
+        if self._damage is not None:
+            raise self._damage
 
     def _taken(
         self, numbers: Mapping[str, int | None], uses: Counter[Any], waiting: Waiting

@@ -542,3 +542,22 @@ def test_summary_counts_frames_and_stages():
     assert summary.frames == 2
     assert summary.stage_s == {'a': [1.0, 3.0]}
     assert summary.wall_s > 0
+
+
+def test_damage_in_the_middle_costs_only_what_comes_after_it(tmp_path, monkeypatch):
+    path = write(tmp_path / 'x.mcap', frames(6))
+    with open_bag(path) as reader:
+        read_all = type(reader).messages
+
+        def cut(self, *args):
+            for i, item in enumerate(read_all(self, *args)):
+                if i == 8:
+                    raise BagError('damaged')
+                yield item
+
+        monkeypatch.setattr(type(reader), 'messages', cut)
+        pipeline = pipeline_type('project_points')()
+        results = replay(Frames(reader, topic_inputs(type(pipeline)), TOPICS), pipeline)
+        assert len([next(results) for _ in range(4)]) == 4
+        with pytest.raises(BagError, match='damaged'):
+            next(results)
