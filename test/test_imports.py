@@ -27,6 +27,7 @@ OPTIONAL = {
         'hosts.chunks',
         'hosts.readers',
         'hosts.storages',
+        'hosts.waiting',
         'hosts.zenoh',
         'cli',
     ),
