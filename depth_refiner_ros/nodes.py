@@ -1,56 +1,70 @@
-"""The ROS executables: one line each."""
+"""The ROS executables: one line each.
+
+ROS, NumPy and OpenCV take a second to import, in which Ctrl-C is heard already.
+"""
 
 from __future__ import annotations
 
-from .hosts import realsense_node
-from .hosts.ros_node import run
+from typing import NoReturn
+
+from .hosts.stopping import Stopping, leave
 
 
-def pipeline() -> int:
+def _run(stages: str | None, name: str) -> NoReturn:
+    stopping = Stopping()
+    from .hosts import ros_node
+
+    leave(ros_node.run(stages, name, stopping))
+
+
+def pipeline() -> NoReturn:
     """Run the stages that the parameter `stages` lists, in one process."""
-    return run(None, 'depth_refiner')
+    _run(None, 'depth_refiner')
 
 
-def refine_depth() -> int:
+def refine_depth() -> NoReturn:
     """Run `RefineDepth`."""
-    return run('refine_depth', 'refine_depth')
+    _run('refine_depth', 'refine_depth')
 
 
-def inpaint_depth() -> int:
+def inpaint_depth() -> NoReturn:
     """Run `InpaintDepth`."""
-    return run('inpaint_depth', 'inpaint_depth')
+    _run('inpaint_depth', 'inpaint_depth')
 
 
-def estimate_depth() -> int:
+def estimate_depth() -> NoReturn:
     """Run `EstimateDepth`."""
-    return run('estimate_depth', 'estimate_depth')
+    _run('estimate_depth', 'estimate_depth')
 
 
-def track_hands() -> int:
+def track_hands() -> NoReturn:
     """Run `TrackHands`."""
-    return run('track_hands', 'track_hands')
+    _run('track_hands', 'track_hands')
 
 
-def project_points() -> int:
+def project_points() -> NoReturn:
     """Run `ProjectPoints`."""
-    return run('project_points', 'project_points')
+    _run('project_points', 'project_points')
 
 
-def register_depth() -> int:
+def register_depth() -> NoReturn:
     """Run `RegisterDepth`."""
-    return run('register_depth', 'register_depth')
+    _run('register_depth', 'register_depth')
 
 
-def register_color() -> int:
+def register_color() -> NoReturn:
     """Run `RegisterColor`."""
-    return run('register_color', 'register_color')
+    _run('register_color', 'register_color')
 
 
-def realsense_source() -> int:
+def realsense_source() -> NoReturn:
     """Publish a RealSense."""
-    return realsense_node.run('realsense_source')
+    stopping = Stopping()
+    from .hosts import realsense_node
+
+    leave(realsense_node.run('realsense_source', stopping))
 
 
-def blur_background() -> int:
+def blur_background() -> NoReturn:
     """Run `BlurBackground`."""
-    return run('blur_background', 'blur_background')
+    _run('blur_background', 'blur_background')

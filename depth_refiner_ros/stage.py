@@ -16,7 +16,9 @@ import time
 from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar, get_type_hints
 
 from .data import (
+    ColorImage,
     DepthImage,
+    PinholeCamera,
     Provenance,
     ProvenanceImage,
     RigidTransform,
@@ -230,7 +232,7 @@ class Stage(Protocol):
 
     `parameters` may be replaced between two calls; what is declared `live` then takes effect.
     A stage that runs models has a `back_end`, what runs them at present, a `note`, why that was
-    chosen, and a `trouble`, why none does; hosts tell them.
+    chosen, a `trouble`, why none does, and `loading`, which are being loaded; hosts tell them.
     """
 
     Parameters: ClassVar[Any]
@@ -246,6 +248,8 @@ class Stage(Protocol):
 
 _COMPANIONS = ('stddev', 'provenance')
 """Ports whose values describe the image on port depth."""
+_GUIDES = (ColorImage, PinholeCamera)
+"""Types of optional inputs that depth can do without."""
 
 
 class Pipeline:
@@ -262,6 +266,7 @@ class Pipeline:
     Attributes:
         stages: The stages by name.
         last_s: Seconds each stage took in the last call, by name.
+        left_out: Why optional inputs were left out of the last call, by port.
         without_provenance: Frames that came without their own provenance although others had it;
             their depth counts as inpainted.
     """
@@ -278,6 +283,7 @@ class Pipeline:
             for name, stage_type in self.stage_types.items()
         }
         self.last_s: dict[str, float] = {}
+        self.left_out: dict[str, str] = {}
         self.without_provenance = 0
         self._provenance_comes = False
 
@@ -286,6 +292,18 @@ class Pipeline:
         """What keeps stages from doing their best, by name: they run, but not as configured."""
         told = {name: getattr(stage, 'trouble', '') for name, stage in self.stages.items()}
         return {name: trouble for name, trouble in told.items() if trouble}
+
+    @property
+    def loading(self) -> dict[str, str]:
+        """Which models stages are doing without while they are loaded, by name."""
+        told = {name: getattr(stage, 'loading', '') for name, stage in self.stages.items()}
+        return {name: text for name, text in told.items() if text}
+
+    def load_beside(self) -> None:
+        """Let stages do without their models while these are loaded: for a host in a hurry."""
+        for stage in self.stages.values():
+            for model in getattr(stage, 'models', ()):
+                model.waits = False
 
     @property
     def notes(self) -> dict[str, str]:
@@ -327,13 +345,12 @@ class Pipeline:
             ValueError: If a value does not fit the others.
         """
         outputs: dict[str, Any] = {}
+        self.left_out = {}
         values.update(self._companions(values))
         lost = False
         for name, stage in self.stages.items():
-            # Looked up per stage: an earlier one may have moved an image into another frame.
-            values.update(looked_up(stage, values, transforms or TransformTree()))
             started_s = time.perf_counter()
-            results = stage(**{port: values.get(port) for port in stage.inputs})
+            results = self._results(stage, values, transforms or TransformTree())
             self.last_s[name] = time.perf_counter() - started_s
             if lost and (told := results.get('provenance')) is not None:
                 marks = at_most(told.provenance, Provenance.INPAINTED)
@@ -346,6 +363,27 @@ class Pipeline:
             values.update(replaced)
             outputs.update((f'{name}.{port}', value) for port, value in results.items())
         return outputs
+
+    def _results(
+        self, stage: Stage, values: Mapping[str, Any], tree: TransformTree
+    ) -> Mapping[str, Any]:
+        """Run one stage, without its colour if it cannot be run with it."""
+        given = {port: values.get(port) for port in stage.inputs}
+        try:
+            # Looked up per stage: an earlier one may have moved an image into another frame.
+            return stage(**{**given, **looked_up(stage, given, tree)})
+        except (ValueError, LookupError) as error:
+            guides = [
+                port
+                for port, item in topic_inputs(type(stage)).items()
+                if item.optional and item.type in _GUIDES and given[port] is not None
+            ]
+            if not guides:
+                raise
+            given.update(dict.fromkeys(guides))
+            results = stage(**{**given, **looked_up(stage, given, tree)})
+            self.left_out.update(dict.fromkeys(guides, str(error)))
+            return results
 
     def _companions(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return what came in beside depth and is of that very image."""
@@ -647,6 +685,15 @@ class Synchronizer(Generic[T]):
         self.unmatched += len(self._pending)
         self._pending.clear()
         return sets
+
+    def due_ns(self) -> int | None:
+        """Return when `poll` may have more without another message; None if nothing waits."""
+        return self._pending[0][2] + self._deadline_ns if self._pending else None
+
+    def forget(self, port: str) -> None:
+        """Forget what has come in on a port other than the anchor, its last message too."""
+        self._ports[port].forget()
+        self._ports[port].last = None
 
     def missing(self) -> list[str]:
         """Return the required inputs from which nothing has come yet."""

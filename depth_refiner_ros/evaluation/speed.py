@@ -37,6 +37,7 @@ from ..config import Configuration, encoded_as, port_topics
 from ..geometry import TransformTree
 from ..hosts import bag as bags
 from ..hosts.live import LiveRunner
+from ..invocation import command
 from ..messages import MESSAGE_TYPE, decode, encode
 from ..simulation import EPOCH_NS, simulate
 from ..stage import Pipeline, Stage, Synchronizer, topic_inputs
@@ -61,7 +62,7 @@ _BRACKET = (1 + RESOLUTION) ** 8  # three halvings on a logarithmic scale end at
 _LOWEST_HZ, _HIGHEST_HZ = 0.05, 2000.0
 _FEWEST_SENT = 20  # with fewer, no frame may be missed without exceeding 5 %
 _STEPS_DOWN = 5
-_POLL_S = 0.01  # how often a live host lets its synchronizer's deadlines pass
+_POLL_S = 0.01  # how often it is looked whether all frames have come back
 _SILENCE_S = 3.0
 _NAMESPACE = 'bench'
 
@@ -167,7 +168,9 @@ def recorded_frames(
             raise bags.BagError(f'{path}: {error}') from None
         values.append({port: value for port, value in decoded.items() if value is not None})
     if not values:
-        raise bags.BagError(f'{path} holds no complete frame; `depth-refiner doctor` tells why')
+        raise bags.BagError(
+            f'{path} holds no complete frame; {command("doctor RECORDING")} tells why'
+        )
     return Clip(str(path), values, found.transforms)
 
 
@@ -692,7 +695,7 @@ def live_run(
     try:
         started_s, started_cpu_s = time.perf_counter(), time.process_time()
         for number, stamp_ns in enumerate(stamps_ns):
-            _wait_until(started_s + number / rate_hz, runner)
+            _wait_until(started_s + number / rate_hz)
             sent_s.append(time.perf_counter())
             stamped = messages[swept_index(number, len(messages))]
             for port, message in stamped.items():
@@ -711,10 +714,9 @@ def live_run(
     return Run(rate_hz, sent_s, received_s, wall_s, cpu_s, growth_mb, overall_percent)
 
 
-def _wait_until(due_s: float, runner: LiveRunner) -> None:
+def _wait_until(due_s: float) -> None:
     while (left_s := due_s - time.perf_counter()) > 0:
-        time.sleep(min(left_s, _POLL_S))
-        runner.poll()
+        time.sleep(left_s)
 
 
 def _drain(runner: LiveRunner, sent: int, received_s: Mapping[int, float]) -> None:
@@ -727,7 +729,6 @@ def _drain(runner: LiveRunner, sent: int, received_s: Mapping[int, float]) -> No
         if accounted != seen:
             seen, heard_s = accounted, time.perf_counter()
         time.sleep(_POLL_S)
-        runner.poll()
 
 
 def _restamped(message: Any, stamp_ns: int) -> Any:

@@ -525,9 +525,14 @@ class Frames:
         except ValueError as error:
             if not topic.optional:
                 raise
-            reason, count = self.unread.get(name, (str(error).removeprefix(f'{name}: '), 0))
-            self.unread[name] = reason, count + 1
+            self.note_unread(port, str(error).removeprefix(f'{name}: '))
             return None
+
+    def note_unread(self, port: str, reason: str) -> None:
+        """Count a message that could not be used."""
+        name = self.topics.get(port, port)
+        first, count = self.unread.get(name, (reason, 0))
+        self.unread[name] = first, count + 1
 
 
 class _Message(NamedTuple):
@@ -570,6 +575,8 @@ def replay(frames: Frames, pipeline: Pipeline) -> Iterator[Result]:
         try:
             values = frames.decoded(matched)
             outputs = pipeline(frames.transforms, **values)
+            for port, reason in pipeline.left_out.items():
+                frames.note_unread(port, reason)
         except (LookupError, ValueError) as error:
             stamp = next(msg for msg in matched.values() if msg is not None).header.stamp
             seconds = stamp.sec + stamp.nanosec / 1e9

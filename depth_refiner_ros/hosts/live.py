@@ -2,7 +2,8 @@
 
 A host's callbacks only pair messages and leave the newest complete set in a slot; one worker
 decodes it, runs the pipeline and hands on what somebody wants. A camera faster than the pipeline
-therefore costs frames, which are counted, and never latency.
+therefore costs frames, which are counted, and never latency. What is optional never costs a frame:
+colour that cannot be used is left out, and said.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from enum import IntEnum
+from pathlib import Path
 import threading
 import time
 from typing import Any, NamedTuple
@@ -18,15 +21,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..config import Configuration, encoded_as
-from ..data import DepthImage, Header
+from ..data import ColorImage, DepthImage, Header
 from ..geometry import TransformTree
 from ..inference.guarded import FIRST_RETRY_S, LAST_RETRY_S
+from ..invocation import command
 from ..messages import decode
 from ..stage import Pipeline, Synchronizer, topic_inputs
 
 _WINDOW = 300  # frames that latency is measured over
 _RATE_WINDOW_S = 5.0
 _STALE_S = 2.0  # without a result for so long, the status warns
+_FROZEN = 5  # messages in a row with one stamp: no longer a driver that sent one twice
+_CAMERA_OF = {'depth': 'camera', 'color': 'color_camera'}
 
 Watch = Callable[[Mapping[str, Any], Mapping[str, Any], float], None]
 """Sees every frame: values in by port, values out by `<stage>.<port>`, seconds it took."""
@@ -86,11 +92,44 @@ class _Done(NamedTuple):
     latency_s: float
 
 
+@dataclass
+class _Input:
+    """What has come in on one port: how much, and of the last message its time, stamp and size."""
+
+    count: int = 0
+    at_s: float = 0.0
+    stamp_ns: int = -1
+    repeated: int = 0
+    size_px: tuple[int, int] | None = None
+
+    def note(self, stamp_ns: int, size_px: tuple[int, int] | None, now_s: float) -> None:
+        self.repeated = self.repeated + 1 if stamp_ns == self.stamp_ns else 0
+        self.count += 1
+        self.at_s, self.stamp_ns, self.size_px = now_s, stamp_ns, size_px
+
+
+def _stamp_ns(message: Any) -> int:
+    header = message.header
+    if isinstance(header, Header):
+        return header.stamp_ns
+    return int(header.stamp.sec * 1_000_000_000 + header.stamp.nanosec)
+
+
+def _size_px(message: Any) -> tuple[int, int] | None:
+    """Return width and height of an image or a calibration; None where they are not at hand."""
+    if isinstance(message, DepthImage):
+        return message.depth_m.shape[1], message.depth_m.shape[0]
+    if isinstance(message, ColorImage):
+        return message.rgb.shape[1], message.rgb.shape[0]
+    width, height = getattr(message, 'width', 0), getattr(message, 'height', 0)
+    return (int(width), int(height)) if width and height else None
+
+
 class LiveRunner:
     """Feeds a pipeline from live topics.
 
-    `feed`, `poll` and `status` are called from one thread of the host, `publish` and `warn` from
-    the worker's.
+    `feed` and `status` are called from one thread of the host, `publish` and `warn` from the
+    worker's. Models are loaded beside the work: until one is, stages do without.
 
     Args:
         pipeline: What to run.
@@ -99,9 +138,17 @@ class LiveRunner:
         publish: Called with output port and value, for outputs that are wanted.
         wanted: Returns the outputs that somebody listens to; without any, frames are left.
         publishers: Returns how many publish on a topic.
-        warn: Called with a sentence when a frame had to be dropped.
+        warn: Called with a sentence when a frame, or what is optional of it, had to be dropped.
         watch: Sees every frame, on the worker's thread; with it, frames are made for it even if
             nobody else listens.
+
+    Attributes:
+        tree: Transforms known so far.
+        dropped: Frames that a newer one overtook.
+        failed: Frames that could not be decoded or worked on.
+        missed: Frames that took longer than `frame_deadline_s`.
+        left_out: Frames that had to do without an optional input that came.
+        warned: The last sentence that `warn` got.
     """
 
     def __init__(
@@ -118,7 +165,8 @@ class LiveRunner:
     ) -> None:
         self.configuration = configuration
         self.tree = TransformTree()
-        self.dropped = self.failed = self.missed = 0
+        self.dropped = self.failed = self.missed = self.left_out = 0
+        self.warned = ''
         self._pipeline = pipeline
         self._inputs = topic_inputs(type(pipeline))
         self._topics = topics
@@ -129,7 +177,8 @@ class LiveRunner:
             slop_s=configuration.host.slop_s,
             deadline_s=configuration.host.deadline_s,
         )
-        self._received = dict.fromkeys(self._inputs, 0)
+        self._received = {port: _Input() for port in self._inputs}
+        self._without: dict[str, str] = {}
         self._error = ''
         self._holes = (float('nan'), float('nan'))
         self._done: deque[_Done] = deque(maxlen=_WINDOW)
@@ -137,7 +186,8 @@ class LiveRunner:
         self._wake = threading.Condition()
         self._running = True
         self._busy_since_s = float('inf')
-        self._started_s = time.monotonic()
+        self._wanted_s = time.monotonic()
+        pipeline.load_beside()
         self._thread = threading.Thread(target=self._work, name='pipeline', daemon=True)
         self._thread.start()
 
@@ -150,41 +200,57 @@ class LiveRunner:
 
     def feed(self, port: str, message: Any) -> None:
         """Take one message in, or one value: what a source in this process has at hand."""
-        self._received[port] += 1
-        header = message.header
-        stamp_ns = (
-            header.stamp_ns
-            if isinstance(header, Header)
-            else header.stamp.sec * 1_000_000_000 + header.stamp.nanosec
-        )
-        now_ns = time.monotonic_ns()
-        item = (message, now_ns * 1e-9)
-        for matched in self._synchronizer.feed(port, stamp_ns, item, now_ns):
-            self._put(matched)
+        stamp_ns, now_ns = _stamp_ns(message), time.monotonic_ns()
+        with self._wake:
+            self._received[port].note(stamp_ns, _size_px(message), now_ns * 1e-9)
+            self._forget_calibration_of_another_size(port)
+            for matched in self._synchronizer.feed(
+                port, stamp_ns, (message, now_ns * 1e-9), now_ns
+            ):
+                self._put(matched)
+            self._wake.notify()
 
-    def poll(self) -> None:
-        """Let waiting for optional inputs come to its end."""
-        for matched in self._synchronizer.poll(time.monotonic_ns()):
-            self._put(matched)
+    def heard(self, port: str) -> bool:
+        """Whether anything has come in on a port."""
+        return self._received[port].count > 0
+
+    def _forget_calibration_of_another_size(self, port: str) -> None:
+        # A camera that changes its resolution sends the image first, or the calibration: the last
+        # one must not serve for the new images, however long there was none.
+        camera = _CAMERA_OF.get(port, '')
+        if camera in self._received and self._differ(port, camera):
+            self._synchronizer.forget(camera)
+
+    def _differ(self, port: str, camera: str) -> bool:
+        image_px, camera_px = self._received[port].size_px, self._received[camera].size_px
+        return image_px is not None and camera_px is not None and image_px != camera_px
 
     def _put(self, matched: Mapping[str, tuple[Any, float] | None]) -> None:
         arrived_s = max(item[1] for item in matched.values() if item is not None)
-        messages = {port: item and item[0] for port, item in matched.items()}
-        with self._wake:
-            if self._slot is not None:
-                self.dropped += 1
-            self._slot = messages, arrived_s
-            self._wake.notify()
+        if self._slot is not None:
+            self.dropped += 1
+        self._slot = {port: item and item[0] for port, item in matched.items()}, arrived_s
 
     # -- the worker
 
+    def _next(self) -> tuple[dict[str, Any], float] | None:
+        """Wait for a frame; None when there is to be none."""
+        with self._wake:
+            while self._running:
+                now_ns = time.monotonic_ns()
+                for matched in self._synchronizer.poll(now_ns):
+                    self._put(matched)
+                if self._slot is not None:
+                    taken, self._slot = self._slot, None
+                    return taken
+                due_ns = self._synchronizer.due_ns() or 0
+                # What is overdue and did not come out waits for a message, not for time.
+                self._wake.wait((due_ns - now_ns) * 1e-9 if due_ns > now_ns else None)
+        return None
+
     def _work(self) -> None:
-        while True:
-            with self._wake:
-                self._wake.wait_for(lambda: self._slot is not None or not self._running)
-                if not self._running or self._slot is None:
-                    return
-                (messages, arrived_s), self._slot = self._slot, None
+        while (taken := self._next()) is not None:
+            messages, arrived_s = taken
             try:
                 wanted = self._wanted()
                 if not (wanted or self._watch):
@@ -201,20 +267,16 @@ class LiveRunner:
                 self._busy_since_s = float('inf')
 
     def _process(self, messages: dict[str, Any], wanted: list[str], arrived_s: float) -> None:
-        values: dict[str, Any] = {
-            port: message
-            if message is None or isinstance(message, self._inputs[port].type)
-            else decode(
-                self._inputs[port].type,
-                message,
-                self._topics[port],
-                depth_unit_m=self.configuration.host.depth_unit_m if port == 'depth' else 0.0,
-            )
-            for port, message in messages.items()
-        }
+        without: dict[str, str] = {}
+        values: dict[str, Any] = {}
+        for port, message in messages.items():
+            values[port], reason = self._decoded(port, message)
+            if reason:
+                without[port] = reason
         configuration = self.configuration
         self._pipeline.parameters = configuration.parameters
         outputs = self._pipeline(self.tree, **values)
+        self._do_without({**without, **self._pipeline.left_out})
         for port in wanted:
             if port in outputs:
                 self._publish(port, encoded_as(outputs[port], configuration.host.depth_encoding))
@@ -229,57 +291,162 @@ class LiveRunner:
         if self._watch is not None:
             self._watch(values, outputs, latency_s)
 
+    def _decoded(self, port: str, message: Any) -> tuple[Any, str]:
+        """Return a message's value, or None and why it cannot be used if that may be left out."""
+        kind = self._inputs[port].type
+        if message is None or isinstance(message, kind):
+            return message, ''
+        try:
+            unit_m = self.configuration.host.depth_unit_m if port == 'depth' else 0.0
+            return decode(kind, message, self._topics[port], depth_unit_m=unit_m), ''
+        except Exception as error:  # whatever a stranger's picture trips over
+            if not self._inputs[port].optional:
+                raise
+            return None, str(error)
+
+    def _do_without(self, reasons: dict[str, str]) -> None:
+        self._without = reasons
+        self.left_out += bool(reasons)
+        if reasons:
+            self._say(_without_text(reasons))
+
     def _fail(self, text: str) -> None:
         self.failed += 1
         self._error = f'frame dropped: {text}'
-        self._warn(self._error)
+        self._say(self._error)
+
+    def _say(self, text: str) -> None:
+        self.warned = text
+        self._warn(text)
 
     # -- status
 
     def status(self) -> Status:
         """Return how it goes: above all, why nothing is published."""
         values = self._values()
+        now_s = time.monotonic()
         done = tuple(self._done)
-        age_s = time.monotonic() - (done[-1].at_s if done else self._started_s)
-        if age_s < _STALE_S:
-            rate = f'{values["rate_hz"]} Hz'
-            told = [
-                f'{name} runs without its model: {trouble}'
-                for name, trouble in self._pipeline.troubles.items()
-            ]
-            if count := self._pipeline.without_provenance:
-                told.append(
-                    f'{count} frames came without the provenance that others had: their depth '
-                    'counts as inpainted'
-                )
-            if late := self._late():
-                told.append(late)
-            if told:
-                return Status(Level.WARN, f'{rate}, but {"; ".join(told)}', values)
-            return Status(Level.OK, rate, values)
-        if (busy_s := time.monotonic() - self._busy_since_s) > _STALE_S:
+        wanted = self._watch is not None or bool(self._wanted())
+        if not wanted:
+            self._wanted_s = now_s
+        age_s = now_s - max(self._wanted_s, done[-1].at_s if done else 0.0)
+        if wanted and age_s < _STALE_S:
+            return self._running_status(values)
+        if (busy_s := now_s - self._busy_since_s) > _STALE_S:
             text = f'the frame in work takes {busy_s:.0f} s already: a stage or its model hangs'
             return Status(Level.ERROR, text, values)
-        for port in self._synchronizer.missing():
-            topic = self._topics[port]
-            count = self._publishers(topic)
-            reason = (
-                f'{count} publish it but nothing arrives: compare QoS with '
-                f'`ros2 topic info -v {topic}`'
-                if count
-                else f'nobody publishes it: set topics.{port}, choose a camera, or remap it'
-            )
-            return Status(Level.WARN, f'waiting for {port} on {topic}: {reason}', values)
+        if text := self._silent_input(wanted):
+            return Status(Level.WARN, text, values)
+        if not wanted:
+            return Status(Level.OK, 'idle: nobody subscribes to an output', values)
+        if text := self._frozen() or self._misfit():
+            return Status(Level.WARN, text, values)
         if self._error:
             return Status(Level.ERROR, self._error, values)
-        if not self._wanted():
-            return Status(Level.OK, 'idle: nobody subscribes to an output', values)
-        slop_s = self.configuration.host.slop_s
-        text = (
-            f'no result for {age_s:.0f} s: inputs stopped, or their stamps differ by more than '
-            f'slop_s ({slop_s:g} s); `depth-refiner doctor` on a recording tells which'
+        return Status(Level.WARN, f'no result for {age_s:.0f} s: {self._cause(now_s)}', values)
+
+    def _running_status(self, values: dict[str, str]) -> Status:
+        rate = f'{values["rate_hz"]} Hz'
+        told = [
+            f'{name} runs without its model: {trouble}'
+            for name, trouble in self._pipeline.troubles.items()
+        ]
+        if self._without:
+            told.append(_without_text(self._without))
+        if count := self._pipeline.without_provenance:
+            told.append(
+                f'{count} frames came without the provenance that others had: their depth '
+                'counts as inpainted'
+            )
+        if late := self._late():
+            told.append(late)
+        loading = ''.join(f'; {text}' for text in self._pipeline.loading.values())
+        if told:
+            return Status(Level.WARN, f'{rate}, but {"; ".join(told)}{loading}', values)
+        return Status(Level.OK, f'{rate}{loading}', values)
+
+    def _silent_input(self, wanted: bool) -> str:
+        """Say which required input has never come, and why."""
+        for port in self._synchronizer.missing():
+            if self.heard(port):
+                continue  # it was, in another size
+            topic = self._topics[port]
+            count = self._publishers(topic)
+            if count and not wanted:
+                continue  # a host may subscribe to what it works on only
+            reason = (
+                f'{count} publish it but nothing arrives: compare QoS with '
+                f'`ros2 topic info -v {topic}`{self._too_large(port)}'
+                if count
+                else f'nobody publishes it: set topics.{port} or camera_namespace, choose a '
+                'camera, or remap it'
+            )
+            return f'waiting for {port} on {topic}: {reason}'
+        return ''
+
+    def _too_large(self, port: str) -> str:
+        """Say that images do not fit the kernel's receive buffer, if they do not."""
+        camera = self._received.get(_CAMERA_OF.get(port, ''))
+        buffer_bytes = _receive_buffer_bytes()
+        if camera is None or camera.size_px is None or buffer_bytes is None:
+            return ''
+        width, height = camera.size_px
+        if (image_bytes := 2 * width * height) <= buffer_bytes:
+            return ''
+        return (
+            f'; an image of {width}x{height} has {image_bytes / 1e6:.1f} MB or more in fragments, '
+            f'all of which are lost with one, and the kernel holds {buffer_bytes / 1e6:.1f} MB: '
+            'sudo sysctl -w net.core.rmem_max=67108864, or '
+            f'qos_overrides.{self._topics[port]}.subscription.reliability: reliable '
+            '(Large images in docs/live.md)'
         )
-        return Status(Level.WARN, text, values)
+
+    def _frozen(self) -> str:
+        """Say which input sends one stamp over and over."""
+        for port, topic in self._inputs.items():
+            received = self._received[port]
+            if not (topic.optional or topic.latched) and received.repeated >= _FROZEN:
+                return (
+                    f'{port} on {self._topics[port]} is frozen: its last {received.repeated + 1} '
+                    f'messages carry one stamp, {received.stamp_ns * 1e-9:.3f} s; restart its '
+                    'driver, or have it stamp its frames'
+                )
+        return ''
+
+    def _misfit(self) -> str:
+        """Say which image has a calibration of another size only."""
+        for port, camera in _CAMERA_OF.items():
+            if {port, camera} <= self._inputs.keys() and self._differ(port, camera):
+                image_px, camera_px = (self._received[p].size_px or (0, 0) for p in (port, camera))
+                return (
+                    f'{port} on {self._topics[port]} is {image_px[0]}x{image_px[1]}, but the last '
+                    f'calibration on {self._topics[camera]} is of {camera_px[0]}x{camera_px[1]}: '
+                    f'set topics.{camera} to the camera_info of the same stream'
+                )
+        return ''
+
+    def _cause(self, now_s: float) -> str:
+        """Say why frames that came do not give results."""
+        required = [
+            port for port, topic in self._inputs.items() if not (topic.optional or topic.latched)
+        ]
+        for port in required:
+            if (silent_s := now_s - self._received[port].at_s) > _STALE_S:
+                return f'{port} on {self._topics[port]} has stopped, {silent_s:.0f} s ago'
+        anchor = self._synchronizer.anchor
+        apart_s = {
+            port: abs(self._received[port].stamp_ns - self._received[anchor].stamp_ns) * 1e-9
+            for port in required
+        }
+        farthest = max(apart_s, key=lambda port: apart_s[port])
+        slop_s = self.configuration.host.slop_s
+        differ = (
+            f'stamps of {anchor} and {farthest} are {apart_s[farthest]:.3f} s apart, '
+            f'more than slop_s ({slop_s:g} s)'
+            if apart_s[farthest] > slop_s
+            else f'stamps differ by more than slop_s ({slop_s:g} s)'
+        )
+        return f'{differ}; {command("doctor RECORDING")} finds out more'
 
     def _late(self) -> str:
         """Say how many recent frames missed their deadline, or nothing."""
@@ -310,6 +477,7 @@ class LiveRunner:
             'dropped': str(self.dropped),
             'failed': str(self.failed),
             'missed': str(self.missed),
+            'left_out': str(self.left_out),
             'unmatched': str(counts.unmatched),
             'late': str(counts.late),
             'duplicated': str(counts.duplicated),
@@ -317,5 +485,18 @@ class LiveRunner:
             'holes_in': f'{self._holes[0]:.3f}',
             'holes_out': f'{self._holes[1]:.3f}',
             **{f'{stage}.model': note for stage, note in self._pipeline.notes.items()},
-            **{f'received.{port}': str(count) for port, count in self._received.items()},
+            **{f'{stage}.loading': text for stage, text in self._pipeline.loading.items()},
+            **{f'received.{port}': str(item.count) for port, item in self._received.items()},
         }
+
+
+def _without_text(reasons: Mapping[str, str]) -> str:
+    return '; '.join(f'without {port}: {reason}' for port, reason in reasons.items())
+
+
+def _receive_buffer_bytes() -> int | None:
+    """Return the largest receive buffer that the kernel gives a socket; None where unknown."""
+    try:
+        return int(Path('/proc/sys/net/core/rmem_max').read_text(encoding='ascii'))
+    except (OSError, ValueError):
+        return None

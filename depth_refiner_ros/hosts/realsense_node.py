@@ -14,6 +14,7 @@ from ..stage import Topic, declared_parameters, updated_parameters
 from .live import Frame, reopened
 from .realsense import RealSense, RealSenseParameters, sdk
 from .ros_node import FAMILY, descriptor, message_class, spin
+from .stopping import Stopping
 
 OUTPUTS = {
     'depth': Topic(DepthImage, 'depth/image_rect'),
@@ -77,6 +78,6 @@ class RealSenseNode(Node):  # type: ignore[misc]
                 publisher.publish(encode(frame[port], FAMILY))
 
 
-def run(name: str, args: list[str] | None = None) -> int:
+def run(name: str, stopping: Stopping, args: list[str] | None = None) -> int:
     """Run the node until it is told to stop; return the exit code."""
-    return spin(name, lambda: RealSenseNode(name), args)
+    return spin(name, lambda: RealSenseNode(name), stopping, args)

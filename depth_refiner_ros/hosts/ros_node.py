@@ -5,7 +5,9 @@ from __future__ import annotations
 import array
 from collections.abc import Callable, Iterable
 from functools import cache, partial
-import signal
+import re
+import sys
+import time
 from typing import Any, TypeVar
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
@@ -18,17 +20,21 @@ from rcl_interfaces.msg import (
     SetParametersResult,
 )
 import rclpy
-from rclpy.executors import ExternalShutdownException
+from rclpy.clock import Clock, ClockType
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import (
     QoSDurabilityPolicy,
+    QoSPolicyKind,
     QoSProfile,
     QoSReliabilityPolicy,
     qos_profile_sensor_data,
 )
 from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.signals import SignalHandlerOptions
+from rclpy.task import Future
 from rosidl_runtime_py.utilities import get_message
 
 from ..config import Configuration, HostParameters, configure, port_topic
@@ -46,6 +52,7 @@ from ..stage import (
 )
 from .live import Level, LiveRunner, Status
 from .memory import keep_freed_memory
+from .stopping import Stopping
 
 RosNode = TypeVar('RosNode', bound=Node)
 
@@ -81,7 +88,22 @@ def _floats(values: Iterable[float]) -> list[float]:
 FAMILY = MessageFamily(make=_make, octets=_octets, floats=_floats)
 
 _TF_TYPE = 'tf2_msgs/msg/TFMessage'
-_QOS_OVERRIDES = QoSOverridingOptions.with_default_policies()
+_QOS_OVERRIDES = QoSOverridingOptions(
+    (
+        QoSPolicyKind.HISTORY,
+        QoSPolicyKind.DEPTH,
+        QoSPolicyKind.RELIABILITY,
+        QoSPolicyKind.DURABILITY,
+    )
+)
+_LATCHED = QoSProfile(
+    depth=1,
+    reliability=QoSReliabilityPolicy.RELIABLE,
+    durability=QoSDurabilityPolicy.TRANSIENT_LOCAL,
+)
+_TICK_S = 0.2  # how soon a node hears that somebody listens to it, or nobody any more
+_STATUS_TICKS = 5
+_LINGER_S = 1.0  # inputs stay so long after the last listener: a restarted one finds them
 
 
 class StageNode(LifecycleNode):  # type: ignore[misc]
@@ -114,11 +136,16 @@ class StageNode(LifecycleNode):  # type: ignore[misc]
         self._runner: LiveRunner | None = None
         self._pipeline: Any = None
         self._image_publishers: dict[str, Any] = {}
-        self._inputs_now: list[Any] = []
-        self._poll_timer: Any = None
+        self._inputs_now: dict[str, list[Any]] = {}
+        self._last_stamps: dict[str, Any] = {}
+        self._heard_s = float('-inf')
+        self._clock_ns = -1
+        self._ticks = 0
         # Not through diagnostic_updater: by default it names two cameras' nodes alike.
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 1)
-        self.create_timer(1.0, self._publish_status)
+        # Steady: with use_sim_time a timer of the node's own clock stands still when that does.
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(_TICK_S, self._tick, clock=steady)
 
     # -- parameters
 
@@ -173,7 +200,7 @@ class StageNode(LifecycleNode):  # type: ignore[misc]
         return super().on_configure(state)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Start the worker and subscribe."""
+        """Start the worker; inputs are subscribed to while somebody listens to an output."""
         result = super().on_activate(state)
         topics = {port: self._topic(port) for port in self._inputs}
         logger = self.get_logger()
@@ -188,20 +215,8 @@ class StageNode(LifecycleNode):  # type: ignore[misc]
             publishers=self.count_publishers,
             warn=lambda text: logger.warning(text, throttle_duration_sec=5.0),
         )
-        self._inputs_now = [self._subscribe(port, topic) for port, topic in self._inputs.items()]
-        if any(isinstance(item, FrameLookup) for item in self._pipeline_type.inputs.values()):
-            for name, durability in (
-                ('/tf_static', QoSDurabilityPolicy.TRANSIENT_LOCAL),
-                ('/tf', QoSDurabilityPolicy.VOLATILE),
-            ):
-                qos = QoSProfile(depth=100, durability=durability)
-                self._inputs_now.append(
-                    self.create_subscription(
-                        message_class(_TF_TYPE), name, self._on_transforms, qos
-                    )
-                )
-        half_deadline_s = self._configuration.host.deadline_s / 2
-        self._poll_timer = self.create_timer(max(half_deadline_s, 0.005), self._runner.poll)
+        self._last_stamps.clear()
+        self._listen()
         logger.info('active: ' + ', '.join(f'{p} from {topic}' for p, topic in topics.items()))
         return result
 
@@ -229,12 +244,8 @@ class StageNode(LifecycleNode):  # type: ignore[misc]
         super().destroy_node()
 
     def _stop(self) -> None:
-        for subscription in self._inputs_now:
-            self.destroy_subscription(subscription)
-        self._inputs_now.clear()
-        if self._poll_timer is not None:
-            self.destroy_timer(self._poll_timer)
-            self._poll_timer = None
+        for key in list(self._inputs_now):
+            self._unsubscribe(key)
         if self._runner is not None:
             self._runner.stop()
             self._runner = None
@@ -245,24 +256,75 @@ class StageNode(LifecycleNode):  # type: ignore[misc]
         name = port_topic(port, self._inputs[port], self._configuration.topics)
         return str(self.resolve_topic_name(name))
 
-    def _subscribe(self, port: str, topic: Topic) -> Any:
+    def _listen(self) -> None:
+        """Subscribe to what is worked on; while nobody listens, to nothing that comes often.
+
+        A calibration that has not come yet is subscribed to all the same: it may come once only.
+        """
+        runner = self._runner
+        if runner is None:
+            return
+        now_s = time.monotonic()
+        if self._subscribed_outputs():
+            self._heard_s = now_s
+        active = now_s - self._heard_s < _LINGER_S
+        for port, topic in self._inputs.items():
+            if active or (topic.latched and not runner.heard(port)):
+                if port not in self._inputs_now:
+                    self._inputs_now[port] = self._subscribe(port, topic)
+            else:
+                self._unsubscribe(port)
+        if not any(isinstance(item, FrameLookup) for item in self._pipeline_type.inputs.values()):
+            return
+        for name, durability in (
+            ('/tf_static', QoSDurabilityPolicy.TRANSIENT_LOCAL),
+            ('/tf', QoSDurabilityPolicy.VOLATILE),
+        ):
+            if active and name not in self._inputs_now:
+                qos = QoSProfile(depth=100, durability=durability)
+                kind = message_class(_TF_TYPE)
+                made = self.create_subscription(kind, name, self._on_transforms, qos)
+                self._inputs_now[name] = [made]
+            elif not active:
+                self._unsubscribe(name)
+
+    def _subscribe(self, port: str, topic: Topic) -> list[Any]:
         host = self._configuration.host
         message_type, name = MESSAGE_TYPE[topic.type], self._topic(port)
         depth = topic.type is DepthImage
         transport = host.depth_image_transport if depth else host.image_transport
         if message_type == IMAGE and transport != 'raw':
             message_type, name = COMPRESSED_IMAGE, f'{name}/{transport}'
-        return self.create_subscription(
-            message_class(message_type),
-            name,
-            partial(self._on_message, port),
-            qos_profile_sensor_data,
-            qos_overriding_options=_QOS_OVERRIDES,
-        )
+        kind, on_message = message_class(message_type), partial(self._on_message, port)
+        made = [
+            self.create_subscription(
+                kind,
+                name,
+                on_message,
+                qos_profile_sensor_data,
+                qos_overriding_options=_QOS_OVERRIDES,
+            )
+        ]
+        override = f'qos_overrides.{name}.subscription.durability'
+        if topic.latched and override not in self._parameter_overrides:
+            # A volatile subscription is not given what was published before it, a transient local
+            # one is not matched by volatile publishers: two serve both.
+            made.append(self.create_subscription(kind, name, on_message, _LATCHED))
+        return made
+
+    def _unsubscribe(self, key: str) -> None:
+        for subscription in self._inputs_now.pop(key, ()):
+            self.destroy_subscription(subscription)
 
     def _on_message(self, port: str, message: Any) -> None:
-        if self._runner is not None:
-            self._runner.feed(port, message)
+        if self._runner is None:
+            return
+        if self._inputs[port].latched:
+            # Of a latched publisher each message comes twice.
+            if self._last_stamps.get(port) == message.header.stamp and self._runner.heard(port):
+                return
+            self._last_stamps[port] = message.header.stamp
+        self._runner.feed(port, message)
 
     def _on_transforms(self, message: Any) -> None:
         if self._runner is not None:
@@ -275,9 +337,35 @@ class StageNode(LifecycleNode):  # type: ignore[misc]
             if publisher.get_subscription_count() > 0
         ]
 
+    def _tick(self) -> None:
+        self._listen()
+        self._ticks += 1
+        if self._ticks % _STATUS_TICKS == 0:
+            self._publish_status()
+
+    def _status(self) -> Status:
+        if self._runner is None:
+            return Status(Level.OK, 'inactive', {})
+        status = self._runner.status()
+        if (trouble := self._clock_trouble()) and status.level < Level.ERROR:
+            return Status(Level.WARN, f'{trouble}; {status.text}', status.values)
+        return status
+
+    def _clock_trouble(self) -> str:
+        """Say what is wrong with simulated time: frames are worked on all the same."""
+        if not self.get_parameter('use_sim_time').value:
+            return ''
+        clock_ns, before_ns = self.get_clock().now().nanoseconds, self._clock_ns
+        self._clock_ns = clock_ns
+        if not self.count_publishers('/clock'):
+            return (
+                'use_sim_time is true and no clock is published: start the simulation, play the '
+                'bag with --clock, or set use_sim_time to false'
+            )
+        return 'the clock on /clock stands still' if clock_ns == before_ns else ''
+
     def _publish_status(self) -> None:
-        runner = self._runner
-        level, text, values = runner.status() if runner else Status(Level.OK, 'inactive', {})
+        level, text, values = self._status()
         stages = ', '.join(self._pipeline_type.stage_types)
         status = DiagnosticStatus(
             level=bytes([level]),
@@ -289,7 +377,8 @@ class StageNode(LifecycleNode):  # type: ignore[misc]
         message = DiagnosticArray(status=[status])
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(message)
-        if level > Level.OK:
+        said = self._runner.warned if self._runner is not None else ''
+        if level > Level.OK and not (said and said in text):  # the log has it already
             self.get_logger().warning(text, throttle_duration_sec=10.0)
 
 
@@ -312,19 +401,20 @@ def descriptor(declared: Declared) -> ParameterDescriptor:
     return described
 
 
-def run(stages: str | None, name: str, args: list[str] | None = None) -> int:
+def run(stages: str | None, name: str, stopping: Stopping, args: list[str] | None = None) -> int:
     """Run a node of stages until it is told to stop; return the exit code.
 
     The node configures and activates itself unless its parameter `autostart` is false, so that
     `ros2 run` works at once: launch_ros' own autostart is newer than Jazzy.
     """
     keep_freed_memory()
-    return spin(name, lambda: StageNode(stages, name), args, ready=_started)
+    return spin(name, lambda: StageNode(stages, name), stopping, args, ready=_started)
 
 
 def spin(
     name: str,
     make: Callable[[], RosNode],
+    stopping: Stopping,
     args: list[str] | None = None,
     *,
     ready: Callable[[RosNode], bool] = lambda node: True,
@@ -334,31 +424,44 @@ def spin(
     Args:
         name: Of the node.
         make: Makes it; a ValueError is said instead of a traceback.
+        stopping: Tells when to stop.
         args: Of the command line.
         ready: Whether the node is to be run, asked once.
 
     Returns:
         The exit code: 1 if it is not ready, 2 if it could not be made.
     """
-    rclpy.init(args=args)
+    try:
+        # rclpy's own handlers end the context under the worker's hands.
+        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    except Exception as error:  # rclpy has a dozen kinds for what is wrong with a command line
+        print(f'{name}: {_first_sentence(error)}', file=sys.stderr)
+        return 2
+    executor = SingleThreadedExecutor()
     node: RosNode | None = None
     try:
         node = make()
         if not ready(node):
             return 1
-        rclpy.spin(node)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
+        executor.add_node(node)
+        told = Future()
+        stopping.then(lambda: (told.set_result(None), executor.wake()))
+        executor.spin_until_future_complete(told)
     except ValueError as error:
         rclpy.logging.get_logger(name).fatal(str(error))
         return 2
     finally:
-        # Under ros2 launch Ctrl-C comes twice, from the terminal and from launch.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        executor.shutdown(timeout_sec=0)
         if node is not None:
             node.destroy_node()
         rclpy.try_shutdown()
     return 0
+
+
+def _first_sentence(error: Exception) -> str:
+    """Return what rcl has to say, without the places in its sources."""
+    text = ' '.join(str(error).split())
+    return re.sub(r',? at (\S+/)?\S+\.(c|cpp|h|hpp):\d+', '', text)
 
 
 def _started(node: StageNode) -> bool:

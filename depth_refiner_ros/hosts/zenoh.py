@@ -436,6 +436,7 @@ class Inbox:
 
 _DIAGNOSTICS = 'diagnostic_msgs/msg/DiagnosticArray'
 _STATUS_S = 1.0
+_STOP_S = 0.1  # how long a host may take to notice that it was stopped
 _FRAMES = 'frames'  # what the inbox calls the frames of a source
 
 
@@ -489,7 +490,6 @@ class LiveHost(AbstractContextManager['LiveHost']):
         self._refused = 0
         self._stopped = threading.Event()
         self._source_trouble = ''
-        self._poll_s = min(max(configuration.host.deadline_s / 2, 0.005), 0.1)
         pipeline = configuration.pipeline(configuration.parameters)
         self._publishers = {
             port: node.publisher(resolve(topic.name, node.namespace), MESSAGE_TYPE[topic.type])
@@ -541,11 +541,9 @@ class LiveHost(AbstractContextManager['LiveHost']):
         """Feed the pipeline, yielding every second how it goes, which /diagnostics gets too."""
         status_at_s = time.monotonic() + _STATUS_S
         while not self._stopped.is_set():
-            wait_s = min(self._poll_s, status_at_s - time.monotonic())
+            wait_s = min(_STOP_S, status_at_s - time.monotonic())
             received = self._inbox.get(max(wait_s, 0))
-            if received is None:
-                self.runner.poll()
-            else:
+            if received is not None:
                 self._take(*received)
             if time.monotonic() >= status_at_s:
                 status_at_s = time.monotonic() + _STATUS_S

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ..invocation import command
 from .engine_cache import EngineCache, Facts
 from .model import Model, ModelError
 from .onnx_file import OnnxFile
@@ -219,9 +220,8 @@ def compile_model(
     facts = {**facts, 'sizes': profiles}
     refusal_facts = {**facts, 'kind': 'refusal'}
     if refusal := cache.get(refusal_facts):  # or every start would build it in vain
-        raise DisagreementError(
-            f'{refusal.decode()} (found before; `depth-refiner cache clear` forgets it)'
-        )
+        forget = command('cache clear')
+        raise DisagreementError(f'{refusal.decode()} (found before; {forget} forgets it)')
     timing_facts = {'kind': 'timing', **tensor_rt.device_facts()}
     engine, timing = tensor_rt_build.build_engine(
         typed_onnx(file, precision, calibration),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+import threading
 import time
 from typing import Any
 
@@ -20,6 +21,7 @@ PATIENCE = 3
 
 Outputs = Mapping[str, npt.NDArray[np.float32]]
 Inference = Callable[..., Outputs | None]
+Shapes = tuple[tuple[int, ...], ...]
 
 
 class GuardedModel:
@@ -35,6 +37,9 @@ class GuardedModel:
 
     Attributes:
         deadline_s: May be changed at any time.
+        waits: Whether a frame waits until the model is loaded, as a replay that must repeat
+            wants it. Else loading, and the first frame of a size, which back ends compile for,
+            are the work of a thread beside, and frames meanwhile get no answer.
         trouble: Why it does not run at present; empty if it does.
         back_end: What runs it; empty while nothing does.
         told: What loading it had to say, and how far a compilation is.
@@ -54,6 +59,10 @@ class GuardedModel:
         self._wait_s = FIRST_RETRY_S
         self._retry_s = -np.inf
         self._misses = 0
+        self._ready: set[Shapes] = set()
+        self._beside: threading.Thread | None = None
+        self._began_s = 0.0
+        self.waits = True
         self.trouble = ''
         self.told = ''
 
@@ -77,9 +86,21 @@ class GuardedModel:
         found: Ambiguity = getattr(self._model, 'ambiguity', 'none')
         return found
 
+    @property
+    def loading_s(self) -> float:
+        """Seconds since a thread began to prepare the model; 0 while none does."""
+        beside = self._beside
+        if beside is None or not beside.is_alive():
+            return 0.0
+        return max(self._clock_s() - self._began_s, 1e-9)
+
     def __call__(self, **inputs: npt.NDArray[Any]) -> dict[str, npt.NDArray[np.float32]] | None:
         """Run the model, or return None where it cannot run; `trouble` then says why."""
-        if self._clock_s() < self._retry_s:
+        if self.loading_s or self._clock_s() < self._retry_s:
+            return None
+        shapes = tuple(np.shape(value) for value in inputs.values())
+        if not self.waits and shapes not in self._ready:
+            self._prepare(shapes, inputs)
             return None
         fresh = self._model is None
         try:
@@ -88,9 +109,9 @@ class GuardedModel:
             began_s = self._clock_s()
             outputs = self._model(**inputs)
         except Exception as error:  # a robot's depth must outlive any model
-            self._model = None
-            self._rest(f'{type(error).__name__}: {error}')
+            self._give_up(error)
             return None
+        self._ready.add(shapes)
         took_s = self._clock_s() - began_s
         if fresh or not 0 < self.deadline_s < took_s:
             self.trouble, self._wait_s, self._misses = '', FIRST_RETRY_S, 0
@@ -100,6 +121,29 @@ class GuardedModel:
             late = f'took {took_s:.3f} s for a frame, and repeatedly more than its deadline'
             self._rest(f'{late} of {self.deadline_s:g} s')
         return outputs
+
+    def _prepare(self, shapes: Shapes, inputs: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Load the model if need be, and let it meet a size of images, on a thread."""
+        copies = {name: np.array(value) for name, value in inputs.items()}
+
+        def work() -> None:
+            try:
+                model = self._model or self._load()
+                model(**copies)
+            except Exception as error:  # a robot's depth must outlive any model
+                self._give_up(error)
+            else:
+                self._model, self.trouble = model, ''
+                self._ready.add(shapes)
+
+        self._began_s = self._clock_s()
+        self._beside = threading.Thread(target=work, name='model', daemon=True)
+        self._beside.start()
+
+    def _give_up(self, error: Exception) -> None:
+        self._model = None
+        self._ready.clear()
+        self._rest(f'{type(error).__name__}: {error}')
 
     def _rest(self, trouble: str) -> None:
         self.trouble = trouble
@@ -114,6 +158,7 @@ class ChosenModel:
         given: What runs whatever they name.
 
     Attributes:
+        waits: See `GuardedModel`.
         trouble: Why it does not run; empty if it does, or has not been asked to.
         back_end: What ran the last frame; empty if nothing did.
         ambiguity: What the depth of the last frame leaves open: 'none' for metres.
@@ -121,6 +166,7 @@ class ChosenModel:
     """
 
     def __init__(self, given: Inference | None = None) -> None:
+        self.waits = True
         self._given = given
         self._named: tuple[tuple[str, str, int], GuardedModel] | None = None
         self.trouble = self.back_end = self.told = ''
@@ -145,6 +191,13 @@ class ChosenModel:
         self.ambiguity = getattr(run, 'ambiguity', 'none')
         return outputs
 
+    @property
+    def loading(self) -> str:
+        """What is being loaded, and for how long already; empty if nothing is."""
+        if self._named is None or not (seconds := self._named[1].loading_s):
+            return ''
+        return f'{self._named[0][0]} is loading ({seconds:.0f} s)'
+
     def leave(self, why: str = '') -> None:
         """Note that no model is wanted, and perhaps why."""
         self.trouble = self.back_end = ''
@@ -154,7 +207,7 @@ class ChosenModel:
         choice = (name, device, threads)
         if self._named is None or self._named[0] != choice:
             self._named = choice, GuardedModel.named(name, device, threads=threads)
-        self._named[1].deadline_s = deadline_s
+        self._named[1].deadline_s, self._named[1].waits = deadline_s, self.waits
         return self._named[1]
 
 
@@ -173,6 +226,11 @@ class Learned:
     def trouble(self) -> str:
         """Why a model does not run; empty if all do."""
         return '; '.join(dict.fromkeys(each.trouble for each in self.models if each.trouble))
+
+    @property
+    def loading(self) -> str:
+        """Which models are being loaded; empty if none is."""
+        return ', '.join(each.loading for each in self.models if each.loading)
 
     @property
     def back_end(self) -> str:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from .described import DescribedModel
 from .model import Model, ModelError, NotCompiledError, model_path
 from .onnx_file import OnnxFile, read_onnx
-from .parity import Frame, check_parity, reference_frames, resized
+from .parity import Frame, check_parity, reference_frames
 
 Log = Callable[[str], None]
 
@@ -86,7 +86,7 @@ def load_model(
     threads: int = 0,
     log: Log = lambda text: None,
 ) -> Model:
-    """Load a model, warm it up, and prove that its back end computes what it should.
+    """Load a model and prove that its back end computes what it should.
 
     Args:
         name: Of a shipped model, or the path of an ONNX file.
@@ -162,13 +162,10 @@ def _open(name: str, file: OnnxFile, threads: int) -> Model:
 
 
 def _proven(model: Model, file: OnnxFile, frames: list[Frame]) -> str:
-    """Warm a model up and compare it; return what is known of it."""
+    """Compare a model; return what is known of it."""
     inputs: tuple[str, ...] = getattr(model, 'inputs', ())
     try:
         report = check_parity(model, frames, inputs, file.metadata.tolerances) if frames else None
-        for size in file.metadata.sizes if frames else ():
-            # The first frame of a new size is slow; a robot shall not be the one to wait.
-            model(**resized(frames[0], inputs, size))
     except ModelError:
         raise
     except Exception as error:  # whatever a back end throws, another one may serve

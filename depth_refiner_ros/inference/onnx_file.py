@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+import hashlib
 import json
 import mmap
 from pathlib import Path
@@ -64,7 +65,7 @@ class ModelMetadata:
         name: Of the model.
         stage: Which stage it is for.
         description: One sentence.
-        sizes: Heights and widths it shall be warmed up for, px.
+        sizes: Heights and widths it is compiled for unless others are named, px.
         units: Unit of each input and output.
         commit: Of the code that trained it.
         licence: Of the weights.
@@ -138,6 +139,16 @@ def image_size(inputs: Mapping[str, npt.NDArray[Any]]) -> tuple[int, int]:
     """Return height and width, px, of the images that a model of this package is given."""
     height, width = next(iter(inputs.values())).shape[:2]
     return height, width
+
+
+def file_hash(file: OnnxFile) -> str:
+    """Return what tells a model, with its weights, from all others."""
+    found = hashlib.sha256()
+    for path in (file.path, *file.weights):
+        with path.open('rb') as content:
+            while block := content.read(1 << 20):
+                found.update(block)
+    return found.hexdigest()
 
 
 def read_onnx(path: Path) -> OnnxFile:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+import io
 from typing import Any
 
 import numpy as np
@@ -9,8 +11,9 @@ import numpy.typing as npt
 import openvino
 from openvino import opset13 as opset
 
+from .engine_cache import EngineCache
 from .model import ModelError
-from .onnx_file import OnnxFile
+from .onnx_file import OnnxFile, file_hash
 
 _SIZES = 4
 """Sizes of images that are kept compiled."""
@@ -40,6 +43,15 @@ class OpenVinoModel:
         if threads:
             self._hints['INFERENCE_NUM_THREADS'] = threads
         self._core, self._path = openvino.Core(), str(file.path)
+        self._facts = {
+            'kind': 'openvino',
+            'model': file.metadata.name,
+            'onnx': file_hash(file),
+            'precision': precision,
+            'hints': self._hints,
+            'openvino': openvino.get_version(),
+            'cpu': self._core.get_property('CPU', 'FULL_DEVICE_NAME'),
+        }
         if precision != 'f32' and 'BF16' not in self._core.get_property(
             'CPU', 'OPTIMIZATION_CAPABILITIES'
         ):
@@ -60,14 +72,26 @@ class OpenVinoModel:
             # Compiled for one size it is a sixth faster; a camera has one size.
             if len(self._requests) >= _SIZES:
                 self._requests.clear()
-            model = self._core.read_model(self._path)
-            model.reshape({name: list(value.shape) for name, value in given.items()})
-            if self._mixed:
-                _convolve_in_bf16(model)
-            compiled = self._core.compile_model(model, 'CPU', self._hints)
+            compiled = self._compiled(dict(zip(self.inputs, shapes, strict=True)))
             self._requests[shapes] = compiled.create_infer_request()
         found = self._requests[shapes].infer(given, share_inputs=True, share_outputs=True)
         return {name: found[name] for name in self.outputs}
+
+    def _compiled(self, shapes: dict[str, tuple[int, ...]]) -> Any:
+        """Compile the model for a size of images, unless that was done before."""
+        cache, facts = EngineCache(), {**self._facts, 'shapes': shapes}
+        # Whatever is wrong with the cache, compiling takes seconds only.
+        with suppress(OSError, RuntimeError, ModelError):
+            if data := cache.get(facts):
+                return self._core.import_model(io.BytesIO(data), 'CPU', self._hints)
+        model = self._core.read_model(self._path)
+        model.reshape({name: list(shape) for name, shape in shapes.items()})
+        if self._mixed:
+            _convolve_in_bf16(model)
+        compiled = self._core.compile_model(model, 'CPU', self._hints)
+        with suppress(OSError, RuntimeError, ModelError):
+            cache.put(facts, compiled.export_model().getvalue())
+        return compiled
 
 
 def _convolve_in_bf16(model: Any) -> None:

@@ -20,9 +20,10 @@ import numpy as np
 import numpy.typing as npt
 import tensorrt
 
+from ..invocation import command
 from .engine_cache import EngineCache, Facts
 from .model import ModelError, NotCompiledError
-from .onnx_file import OnnxFile
+from .onnx_file import OnnxFile, file_hash
 
 Size = tuple[int, int]
 """Height and width of images, px."""
@@ -88,16 +89,6 @@ def device_facts() -> dict[str, Any]:
     }
 
 
-def file_hash(file: OnnxFile) -> str:
-    """Return what tells a model, with its weights, from all others."""
-    found = hashlib.sha256()
-    for path in (file.path, *file.weights):
-        with path.open('rb') as content:
-            while block := content.read(1 << 20):
-                found.update(block)
-    return found.hexdigest()
-
-
 def calibration_facts(file: OnnxFile) -> dict[str, Any]:
     """Return what the ranges of a model's tensors are kept under."""
     return {
@@ -143,16 +134,16 @@ def load_compiled(file: OnnxFile, threads: int = 0, *, precision: str) -> Tensor
         ModelError: If it does not load.
     """
     cache = EngineCache()
-    how = f'depth-refiner compile {file.metadata.name} --precision {precision}'
+    how = f'compile {file.metadata.name} --precision {precision}'
     calibration = b''
     if precision == 'int8':
         how += ' --calibrate BAG'
         calibration = cache.get(calibration_facts(file)) or b''
         if not calibration:
-            raise NotCompiledError(f'it was not calibrated: {how}')
+            raise NotCompiledError(f'it was not calibrated: {command(how)}')
     found = find_engine(cache, engine_facts(file, precision, calibration))
     if found is None:
-        raise NotCompiledError(f'it was not compiled for this GPU and driver: {how}')
+        raise NotCompiledError(f'it was not compiled for this GPU and driver: {command(how)}')
     return TensorRtModel(file, precision, *found)
 
 
@@ -244,8 +235,8 @@ class TensorRtModel:
         if size not in self.sizes:
             known = ', '.join(f'{width}x{height}' for height, width in self.sizes)
             raise NotCompiledError(
-                f'it was compiled for {known}: depth-refiner compile {self.name} '
-                f'--size {size[1]} {size[0]}'
+                f'it was compiled for {known}: '
+                + command(f'compile {self.name} --size {size[1]} {size[0]}')
             )
         self._size = None
         self._context.set_optimization_profile_async(self.sizes.index(size), int(self._stream))
