@@ -3,7 +3,7 @@ from xml.etree import ElementTree
 
 from setuptools import find_packages, setup
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent  # of colcon build --symlink-install
 package = ElementTree.parse(HERE / 'package.xml').getroot()
 name = package.findtext('name')
 maintainer = package.find('maintainer')

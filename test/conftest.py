@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+import importlib.util
 import os
 from pathlib import Path
 import signal
@@ -13,6 +14,43 @@ hypothesis.settings.register_profile(
     'repeatable', derandomize=True, database=None, deadline=None, max_examples=60
 )
 hypothesis.settings.load_profile('repeatable')
+
+
+# colcon installs what package.xml lists and no more; pip installs all of it.
+_ROS = {'rclpy', 'launch', 'cv_bridge', 'sensor_msgs_py', 'ament_index_python'}
+_OF_PIP = {
+    'h5py',
+    'lightning_fabric',
+    'lz4',
+    'onnx',
+    'onnxruntime',
+    'rich',
+    'rosbags',
+    'torch',
+    'tyro',
+}
+# The command line is for where there is no ROS; what its tests share needs rosbags.
+collect_ignore = [] if importlib.util.find_spec('rosbags') else ['cli']
+_MAY_LACK = _ROS | _OF_PIP if 'AMENT_PREFIX_PATH' in os.environ else _ROS
+
+
+class _SkippingModule(pytest.Module):
+    """Skips itself, and no other file, where what it imports is not installed."""
+
+    def collect(self) -> Iterable[pytest.Item | pytest.Collector]:
+        try:
+            return super().collect()
+        except self.CollectError as error:
+            missing = getattr(error.__cause__, 'name', None)
+            if missing is None or missing.partition('.')[0] not in _MAY_LACK:
+                raise
+            pytest.skip(f'{missing} is not installed', allow_module_level=True)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pycollect_makemodule(module_path: Path, parent: pytest.Collector) -> pytest.Module:
+    # Before launch_testing's, which imports every file and drops its folder if that fails.
+    return _SkippingModule.from_parent(parent, path=module_path)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -250,6 +250,45 @@ def test_every_stage_gets_its_inputs_and_no_more():
     assert pipeline.stages['source'].called_with['color'] is None
 
 
+class Guided(Source):
+    """Takes colour where there is any, and only with a transform."""
+
+    inputs: ClassVar[Mapping[str, Any]] = {
+        **Source.inputs,
+        'color_from_depth': FrameLookup(target='color', source='depth'),
+    }
+
+
+def test_colour_that_tf_does_not_connect_is_left_out():
+    pipeline = compose({'guided': Guided, 'second': Source})()
+    outputs = pipeline(TransformTree(), depth=DEPTH, camera=CAMERA, color=COLOR)
+    assert (outputs['guided.depth'].depth_m == 1.5).all()
+    assert pipeline.stages['guided'].called_with['color'] is None
+    assert pipeline.stages['second'].called_with['color'] is COLOR
+    assert list(pipeline.left_out) == ['color']
+    assert pipeline.left_out['color'].startswith("no transform from 'depth_optical' to 'color_op")
+    pipeline(TREE, depth=DEPTH, camera=CAMERA, color=COLOR)
+    assert pipeline.stages['guided'].called_with['color'] is COLOR
+    assert pipeline.left_out == {}
+
+
+def test_what_a_stage_refuses_without_colour_too_stays_refused():
+    class Strict(Source):
+        def __call__(self, **values):
+            raise ValueError('the depth is bad')
+
+    pipeline = compose({'strict': Strict})()
+    with pytest.raises(ValueError, match='the depth is bad'):
+        pipeline(TREE, depth=DEPTH, camera=CAMERA, color=COLOR)
+    assert pipeline.left_out == {}
+
+
+def test_colour_that_is_required_is_not_left_out():
+    pipeline = compose({'sink': Sink})()
+    with pytest.raises(LookupError):
+        pipeline(TransformTree(), depth=DEPTH, color=COLOR)
+
+
 def test_a_lookup_follows_the_frame_that_an_earlier_stage_moved_to():
     class Move(Source):
         def __call__(self, **values):

@@ -678,3 +678,26 @@ def test_what_arrives_complete_and_in_order_leaves_complete(seed, latched):
     assert streams.counters() == {}
     if not latched:
         assert all(s['camera'] == s['depth'] for s in sets)
+
+
+# -------------------------------------------------------------------------- what a live host asks
+
+
+def test_it_is_told_when_waiting_ends():
+    streams = Streams({'depth': DEPTH, 'color': COLOR}, deadline_s=0.05)
+    assert streams.synchronizer.due_ns() is None
+    streams.feed('color', 0)
+    streams.feed('depth', 0)
+    assert streams.feed('depth', 33) == []  # its colour may still come
+    assert streams.synchronizer.due_ns() == 83 * MS
+    assert streams.poll(83) == [frame(depth=33, color=None)]
+    assert streams.synchronizer.due_ns() is None
+
+
+def test_a_calibration_that_is_forgotten_serves_no_more():
+    streams = Streams({'depth': DEPTH, 'camera': LATCHED_CAMERA})
+    streams.feed('camera', 0)
+    assert streams.feed('depth', 2000) == [frame(depth=2000, camera=0)]
+    streams.synchronizer.forget('camera')
+    assert streams.feed('depth', 4000) == []
+    assert streams.feed('camera', 4000) == [frame(depth=4000, camera=4000)]

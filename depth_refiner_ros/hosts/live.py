@@ -218,7 +218,9 @@ class LiveRunner:
         # A camera that changes its resolution sends the image first, or the calibration: the last
         # one must not serve for the new images, however long there was none.
         camera = _CAMERA_OF.get(port, '')
-        if camera in self._received and self._differ(port, camera):
+        if camera not in self._received or not self._differ(port, camera):
+            return
+        if self._received[port].stamp_ns != self._received[camera].stamp_ns:
             self._synchronizer.forget(camera)
 
     def _differ(self, port: str, camera: str) -> bool:
@@ -339,10 +341,12 @@ class LiveRunner:
             return Status(Level.WARN, text, values)
         if not wanted:
             return Status(Level.OK, 'idle: nobody subscribes to an output', values)
-        if text := self._frozen() or self._misfit():
+        if text := self._frozen():
             return Status(Level.WARN, text, values)
         if self._error:
             return Status(Level.ERROR, self._error, values)
+        if text := self._misfit():
+            return Status(Level.WARN, text, values)
         return Status(Level.WARN, f'no result for {age_s:.0f} s: {self._cause(now_s)}', values)
 
     def _running_status(self, values: dict[str, str]) -> Status:
@@ -491,7 +495,10 @@ class LiveRunner:
 
 
 def _without_text(reasons: Mapping[str, str]) -> str:
-    return '; '.join(f'without {port}: {reason}' for port, reason in reasons.items())
+    ports_of: dict[str, list[str]] = {}
+    for port, reason in reasons.items():
+        ports_of.setdefault(reason, []).append(port)
+    return '; '.join(f'without {", ".join(p)}: {reason}' for reason, p in ports_of.items())
 
 
 def _receive_buffer_bytes() -> int | None:

@@ -30,7 +30,6 @@ from rclpy.qos import (
     QoSPolicyKind,
     QoSProfile,
     QoSReliabilityPolicy,
-    qos_profile_sensor_data,
 )
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from rclpy.signals import SignalHandlerOptions
@@ -272,6 +271,8 @@ class StageNode(LifecycleNode):  # type: ignore[misc]
             if active or (topic.latched and not runner.heard(port)):
                 if port not in self._inputs_now:
                     self._inputs_now[port] = self._subscribe(port, topic)
+                if topic.latched and not runner.heard(port):
+                    self._subscribe_latched(port)
             else:
                 self._unsubscribe(port)
         if not any(isinstance(item, FrameLookup) for item in self._pipeline_type.inputs.values()):
@@ -295,22 +296,35 @@ class StageNode(LifecycleNode):  # type: ignore[misc]
         transport = host.depth_image_transport if depth else host.image_transport
         if message_type == IMAGE and transport != 'raw':
             message_type, name = COMPRESSED_IMAGE, f'{name}/{transport}'
-        kind, on_message = message_class(message_type), partial(self._on_message, port)
-        made = [
+        # A profile of its own: rclpy writes into it what is overridden.
+        qos = QoSProfile(depth=5, reliability=QoSReliabilityPolicy.BEST_EFFORT)
+        return [
             self.create_subscription(
-                kind,
+                message_class(message_type),
                 name,
-                on_message,
-                qos_profile_sensor_data,
+                partial(self._on_message, port),
+                qos,
                 qos_overriding_options=_QOS_OVERRIDES,
             )
         ]
+
+    def _subscribe_latched(self, port: str) -> None:
+        """Subscribe to what a publisher keeps for those who come late.
+
+        A volatile subscription is not given what was published before it; a transient local one
+        is not served by volatile publishers, and both sides warn of it. So the second one is made
+        for publishers that serve it.
+        """
+        name = self._topic(port)
+        made = self._inputs_now[port]
         override = f'qos_overrides.{name}.subscription.durability'
-        if topic.latched and override not in self._parameter_overrides:
-            # A volatile subscription is not given what was published before it, a transient local
-            # one is not matched by volatile publishers: two serve both.
+        if len(made) > 1 or override in self._parameter_overrides:
+            return
+        durabilities = [p.qos_profile.durability for p in self.get_publishers_info_by_topic(name)]
+        if QoSDurabilityPolicy.TRANSIENT_LOCAL in durabilities:
+            kind = message_class(MESSAGE_TYPE[self._inputs[port].type])
+            on_message = partial(self._on_message, port)
             made.append(self.create_subscription(kind, name, on_message, _LATCHED))
-        return made
 
     def _unsubscribe(self, key: str) -> None:
         for subscription in self._inputs_now.pop(key, ()):

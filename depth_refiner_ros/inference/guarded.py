@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Callable, Mapping
 import threading
 import time
@@ -16,6 +17,7 @@ from .upgrading import load_upgrading
 
 FIRST_RETRY_S = 1.0
 LAST_RETRY_S = 60.0
+_LAST_WAIT_S = 10.0
 PATIENCE = 3
 """Frames in a row that a model may be late for."""
 
@@ -137,8 +139,10 @@ class GuardedModel:
                 self._ready.add(shapes)
 
         self._began_s = self._clock_s()
-        self._beside = threading.Thread(target=work, name='model', daemon=True)
-        self._beside.start()
+        self._beside = beside = threading.Thread(target=work, name='model', daemon=True)
+        beside.start()
+        # A back end must not call into an interpreter that is gone.
+        atexit.register(beside.join, _LAST_WAIT_S)
 
     def _give_up(self, error: Exception) -> None:
         self._model = None

@@ -7,10 +7,18 @@ import numpy as np
 import pytest
 
 from depth_refiner_ros.config import configure
-from depth_refiner_ros.data import DepthImage, Header, PinholeCamera, Provenance, ProvenanceImage
+from depth_refiner_ros.data import (
+    ColorImage,
+    DepthImage,
+    Header,
+    PinholeCamera,
+    Provenance,
+    ProvenanceImage,
+)
 from depth_refiner_ros.hosts.bag import FAMILY
 from depth_refiner_ros.hosts.live import Level, LiveRunner
 from depth_refiner_ros.messages import encode
+from depth_refiner_ros.stage import topic_inputs
 
 WIDTH, HEIGHT = 16, 12
 PATIENCE_S = 120
@@ -161,3 +169,173 @@ def test_live_parameters_reach_the_next_frame(robot):
     r.feed(1_000)
     r.wait(lambda: r.published)
     assert r.runner._pipeline.parameters.project_points.stride_px == 4
+
+
+# ------------------------------------------------------------------- inputs that are not in order
+
+
+class Camera:
+    """A live pipeline of any stages, fed with values."""
+
+    def __init__(self, stages, publishers=1):
+        configuration = configure({'stages': stages, 'inpaint_depth.model': ''})
+        self.published, self.warnings = [], []
+        self.runner = LiveRunner(
+            configuration.pipeline(configuration.parameters),
+            configuration,
+            {port: f'/{port}' for port in topic_inputs(configuration.pipeline)},
+            publish=lambda port, value: self.published.append(value),
+            wanted=lambda: ['inpaint_depth.depth'],
+            publishers=lambda topic: publishers,
+            warn=self.warnings.append,
+        )
+
+    def wait(self, condition):
+        for _ in range(500):
+            if condition():
+                return
+            time.sleep(0.01)
+        raise AssertionError(self.warnings or 'timed out')
+
+
+@pytest.fixture
+def camera():
+    made = []
+
+    def make(*args, **kwargs):
+        made.append(Camera(*args, **kwargs))
+        return made[-1]
+
+    yield make
+    for item in made:
+        item.runner.stop()
+
+
+def depth_of(stamp_ns, width=WIDTH, height=HEIGHT):
+    return DepthImage(Header(stamp_ns, 'camera'), np.full((height, width), 2.0, np.float32))
+
+
+def camera_of(stamp_ns, width=WIDTH, height=HEIGHT):
+    return PinholeCamera(Header(stamp_ns, 'camera'), width, height, 20.0, 20.0, 8.0, 6.0)
+
+
+def test_depth_goes_on_without_colour_that_cannot_be_read(camera):
+    c = camera('inpaint_depth')
+    color = encode(ColorImage(Header(1_000, 'camera'), np.zeros((4, 4, 3), np.uint8)), FAMILY)
+    color.encoding = 'nv12'
+    c.runner.feed('color', color)
+    c.runner.feed('camera', camera_of(1_000))
+    c.runner.feed('depth', depth_of(1_000))
+    c.wait(lambda: c.published)
+    status = c.runner.status()
+    assert status.level == Level.WARN
+    assert "Hz, but without color: /color: encoding 'nv12'" in status.text
+    assert len(c.warnings) == 1
+    assert c.warnings[0] == c.runner.warned
+    assert c.runner.warned in status.text  # a host need not log it twice
+    assert (status.values['left_out'], status.values['failed']) == ('1', '0')
+
+
+def test_a_change_of_resolution_costs_no_frame(camera):
+    c = camera('inpaint_depth')
+    c.runner.feed('camera', camera_of(1_000))
+    c.runner.feed('depth', depth_of(1_000))
+    c.wait(lambda: c.published)
+    later_ns = 3_000_000_000  # so late that the last calibration would serve at once
+    c.runner.feed('depth', depth_of(later_ns, 2 * WIDTH, 2 * HEIGHT))
+    c.runner.feed('camera', camera_of(later_ns, 2 * WIDTH, 2 * HEIGHT))
+    c.wait(lambda: len(c.published) == 2)
+    assert c.published[1].depth_m.shape == (2 * HEIGHT, 2 * WIDTH)
+    assert (c.runner.failed, c.warnings) == (0, [])
+
+
+def test_a_calibration_that_stays_of_another_size(camera, monkeypatch):
+    c = camera('inpaint_depth')
+    c.runner.feed('camera', camera_of(1_000, 640, 480))
+    c.runner.feed('depth', depth_of(2_000))
+    monkeypatch.setattr('depth_refiner_ros.hosts.live._STALE_S', 0.0)
+    status = c.runner.status()
+    assert status.level == Level.WARN
+    assert 'depth on /depth is 16x12, but the last calibration on /camera is of 640x480' in (
+        status.text
+    )
+
+
+def test_frozen_stamps_are_named(camera, monkeypatch):
+    c = camera('inpaint_depth')
+    for _ in range(12):
+        c.runner.feed('camera', camera_of(12_500_000_000))
+        c.runner.feed('depth', depth_of(12_500_000_000))
+    c.wait(lambda: c.published)
+    monkeypatch.setattr('depth_refiner_ros.hosts.live._STALE_S', 0.0)
+    status = c.runner.status()
+    assert status.level == Level.WARN
+    assert status.text == (
+        'depth on /depth is frozen: its last 12 messages carry one stamp, 12.500 s; restart its '
+        'driver, or have it stamp its frames'
+    )
+    c.runner.feed('depth', depth_of(12_533_000_000))
+    assert 'frozen' not in c.runner.status().text
+
+
+def test_images_that_do_not_fit_the_receive_buffer(camera, monkeypatch):
+    c = camera('inpaint_depth', publishers=1)
+    monkeypatch.setattr('depth_refiner_ros.hosts.live._STALE_S', 0.0)
+    monkeypatch.setattr('depth_refiner_ros.hosts.live._receive_buffer_bytes', lambda: 212_992)
+    c.runner.feed('camera', camera_of(1_000))
+    assert 'fragments' not in c.runner.status().text
+    c.runner.feed('camera', camera_of(2_000, 4096, 3072))
+    text = c.runner.status().text
+    # 4096 x 3072 pixels of two bytes
+    assert 'an image of 4096x3072 has 25.2 MB or more in fragments' in text
+    assert 'the kernel holds 0.2 MB: sudo sysctl -w net.core.rmem_max=' in text
+    assert 'qos_overrides./depth.subscription.reliability: reliable' in text
+
+
+def test_stamps_that_differ_are_told_with_how_much():
+    configuration = configure({'stages': 'blur_background'})
+    runner = LiveRunner(
+        configuration.pipeline(configuration.parameters),
+        configuration,
+        {port: f'/{port}' for port in topic_inputs(configuration.pipeline)},
+        publish=lambda port, value: None,
+        wanted=lambda: ['blur_background.color'],
+        publishers=lambda topic: 1,
+        warn=lambda text: None,
+    )
+    try:
+        rgb = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+        runner.feed('camera', camera_of(1_000_000_000))
+        runner.feed('depth', depth_of(1_000_000_000))
+        runner.feed('color', ColorImage(Header(1_250_000_000, 'camera'), rgb))
+        text = runner._cause(time.monotonic())
+        assert text.startswith(
+            'stamps of depth and color are 0.250 s apart, more than slop_s (0.02 s); '
+        )
+    finally:
+        runner.stop()
+
+
+def test_an_optional_input_that_is_late_is_waited_for_without_a_timer_of_the_host(camera):
+    c = camera('inpaint_depth')
+    rgb = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    for number in range(1, 4):
+        c.runner.feed('color', ColorImage(Header(number * 33_000_000, 'camera'), rgb))
+        c.runner.feed('camera', camera_of(number * 33_000_000))
+        c.runner.feed('depth', depth_of(number * 33_000_000))
+        c.wait(lambda number=number: len(c.published) == number)
+    c.runner.feed('camera', camera_of(132_000_000))
+    c.runner.feed('depth', depth_of(132_000_000))  # its colour never comes
+    c.wait(lambda: len(c.published) == 4)
+
+
+def test_idle_is_no_warning_and_a_new_listener_no_complaint(robot, monkeypatch):
+    wanted = []
+    r = robot(wanted=wanted)
+    r.feed(1_000)
+    monkeypatch.setattr('depth_refiner_ros.hosts.live._STALE_S', 0.1)
+    time.sleep(0.15)
+    assert r.runner.status()[:2] == (Level.OK, 'idle: nobody subscribes to an output')
+    wanted.append('project_points.points')
+    r.runner._wanted = lambda: wanted
+    assert r.runner.status().level == Level.OK

@@ -1,3 +1,5 @@
+import threading
+
 import numpy as np
 
 from depth_refiner_ros.inference import ChosenModel, GuardedModel, Learned, ModelError, guarded
@@ -51,6 +53,51 @@ def test_a_crash_is_told_and_tried_again_later_and_later():
     model.error = None
     assert guarded(depth_m=2) == {'estimate_m': 2}
     assert guarded.trouble == ''
+
+
+def test_a_model_is_loaded_beside_the_work_where_that_is_wanted():
+    clock, model, loads, go = Clock(), Flaky(), [], threading.Event()
+
+    def load():
+        loads.append(clock.now_s)
+        assert go.wait(10)
+        return model
+
+    guarded = GuardedModel(load, clock_s=clock)
+    guarded.waits = False
+    image, wide = np.ones((2, 2)), np.ones((2, 3))
+    assert guarded(depth_m=image) is None
+    clock.now_s += 7
+    assert guarded.loading_s == 7
+    assert guarded(depth_m=image) is None
+    go.set()
+    guarded._beside.join()
+    assert guarded.loading_s == 0
+    assert guarded(depth_m=image)['estimate_m'] is image
+    assert guarded(depth_m=wide) is None  # another size is met beside, too
+    guarded._beside.join()
+    assert guarded(depth_m=wide)['estimate_m'] is wide
+    assert guarded(depth_m=image)['estimate_m'] is image
+    assert loads == [100.0]
+
+
+def test_a_model_that_fails_beside_the_work_rests_and_is_loaded_anew():
+    clock, model = Clock(), Flaky()
+    guarded = GuardedModel(lambda: model, clock_s=clock)
+    guarded.waits = False
+    model.error = MemoryError('no room')
+    image = np.ones((2, 2))
+    assert guarded(depth_m=image) is None
+    guarded._beside.join()
+    assert guarded.trouble == 'MemoryError: no room'
+    assert guarded(depth_m=image) is None
+    assert guarded.loading_s == 0  # it rests
+    model.error = None
+    clock.now_s += 1.1
+    assert guarded(depth_m=image) is None
+    guarded._beside.join()
+    assert guarded.trouble == ''
+    assert guarded(depth_m=image)['estimate_m'] is image
 
 
 def test_waiting_ends_at_a_minute():

@@ -13,6 +13,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile, qos_profile_sensor_data
+from rosgraph_msgs.msg import Clock as ClockMessage
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from tf2_msgs.msg import TFMessage
 
@@ -247,6 +248,7 @@ def test_whole_number_serves_where_a_float_is_meant(robot):
 def test_lifecycle_round_trip_and_no_subscription_while_inactive(robot):
     r = robot()
     images = r.publisher(Image, 'depth/image_rect')
+    r.listen(Image, 'depth_refined/image_rect')
     r.start()
     r.matched(images)
     assert r.node.trigger_deactivate() == SUCCESS
@@ -255,6 +257,144 @@ def test_lifecycle_round_trip_and_no_subscription_while_inactive(robot):
     r.start()
     r.matched(images)
     assert r.node.trigger_shutdown() == SUCCESS
+
+
+def test_only_what_somebody_wants_is_subscribed_to(robot, monkeypatch):
+    monkeypatch.setattr('depth_refiner_ros.hosts.ros_node._LINGER_S', 0.1)
+    r = robot()
+    images = r.publisher(Image, 'depth/image_rect')
+    infos = r.publisher(CameraInfo, 'depth/camera_info')
+    r.start()
+    r.spin(infos.get_subscription_count)  # a calibration may come once only
+    assert images.get_subscription_count() == 0
+    infos.publish(encode(r.frame()[1], FAMILY))
+    r.spin(lambda: infos.get_subscription_count() == 0)
+    listener = r.peer.create_subscription(Image, 'depth_refined/image_rect', lambda m: None, 1)
+    r.spin(lambda: images.get_subscription_count() and infos.get_subscription_count())
+    r.peer.destroy_subscription(listener)
+    r.spin(lambda: not (images.get_subscription_count() or infos.get_subscription_count()))
+
+
+@pytest.mark.parametrize('latched', [True, False])
+def test_a_calibration_published_once(robot, latched):
+    """Before the node starts, latched; or once it runs, and not kept by anybody."""
+    r = robot(stages='inpaint_depth')
+    images = r.publisher(Image, 'depth/image_rect')
+    durability = QoSDurabilityPolicy.TRANSIENT_LOCAL if latched else QoSDurabilityPolicy.VOLATILE
+    infos = r.peer.create_publisher(
+        CameraInfo, 'depth/camera_info', QoSProfile(depth=1, durability=durability)
+    )
+    _, camera = r.frame()
+    if latched:
+        infos.publish(encode(camera, FAMILY))
+    r.start()
+    if not latched:
+        r.spin(infos.get_subscription_count)
+        infos.publish(encode(camera, FAMILY))
+    r.listen(Image, 'depth_inpainted/image_rect')
+    r.matched(images)
+
+    def filled():
+        images.publish(encode(r.frame()[0], FAMILY))
+        r.executor.spin_once(timeout_sec=0.02)
+        return r.received['depth_inpainted/image_rect']
+
+    r.spin(filled)
+    assert r.node._runner.status().values['received.camera'] == '1'
+    assert r.node._runner.status().values['duplicated'] == '0'
+
+
+def test_depth_goes_on_without_colour_that_cannot_be_used(robot):
+    r = robot(stages='register_color,inpaint_depth')
+    r.start()
+    images, infos, colors, color_infos = (
+        r.publisher(kind, topic)
+        for kind, topic in (
+            (Image, 'depth/image_rect'),
+            (CameraInfo, 'depth/camera_info'),
+            (Image, 'color/image_rect'),
+            (CameraInfo, 'color/camera_info'),
+        )
+    )
+    r.listen(Image, 'depth_inpainted/image_rect')
+    r.listen(DiagnosticArray, '/diagnostics')
+    r.matched(images, infos, colors, color_infos)
+
+    def told(text, encoding, frame_id, octets):
+        """Send frames until the status names what is wrong with the colour."""
+        depth, camera = r.frame()
+        header = Header(depth.header.stamp_ns, frame_id)
+        info = encode(replace(camera, header=header), FAMILY)
+        color = Image(header=info.header, height=HEIGHT, width=WIDTH, encoding=encoding)
+        color.step, color.data = 3 * WIDTH, array.array('B', bytes(octets))
+        color_infos.publish(info)
+        colors.publish(color)
+        infos.publish(encode(camera, FAMILY))
+        images.publish(encode(depth, FAMILY))
+        for _ in range(5):
+            r.executor.spin_once(timeout_sec=0.01)
+        statuses = [s for a in r.received['/diagnostics'] for s in a.status]
+        return any(text in s.message and s.level == b'\x01' for s in statuses)
+
+    whole = 3 * WIDTH * HEIGHT
+    for text, *kind in (
+        ("without color: /camera/color/image_rect: encoding 'nv12'", 'nv12', 'a', whole),
+        ('without color: /camera/color/image_rect', 'rgb8', 'a', whole // 2),
+        ("to 'elsewhere'; publish it on /tf_static", 'rgb8', 'elsewhere', whole),
+    ):
+        r.received['depth_inpainted/image_rect'].clear()
+        r.spin(lambda text=text, kind=kind: told(text, *kind))
+        assert r.received['depth_inpainted/image_rect'], text
+
+
+def test_simulated_time_without_a_clock_is_named_and_stops_nothing(robot):
+    r = robot(stages='inpaint_depth', overrides=[Parameter('use_sim_time', value=True)])
+    r.start()
+    images, infos = (
+        r.publisher(Image, 'depth/image_rect'),
+        r.publisher(CameraInfo, 'depth/camera_info'),
+    )
+    r.listen(Image, 'depth_inpainted/image_rect')
+    r.listen(DiagnosticArray, '/diagnostics')
+
+    def says(text):
+        return any(text in s.message for a in r.received['/diagnostics'] for s in a.status)
+
+    r.spin(lambda: says('no clock is published'))
+    clock = r.publisher(ClockMessage, '/clock')
+    paused = ClockMessage()
+    paused.clock.sec = 5
+    r.spin(lambda: clock.publish(paused) or says('the clock on /clock stands still'))
+    depth, camera = r.frame()
+    infos.publish(encode(camera, FAMILY))
+    images.publish(encode(depth, FAMILY))
+    r.spin(lambda: r.received['depth_inpainted/image_rect'])
+
+
+def test_a_change_of_resolution_costs_no_frame(robot):
+    r = robot(stages='inpaint_depth')
+    r.start()
+    images, infos = (
+        r.publisher(Image, 'depth/image_rect'),
+        r.publisher(CameraInfo, 'depth/camera_info'),
+    )
+    r.listen(Image, 'depth_inpainted/image_rect')
+    r.matched(images, infos)
+    depth, camera = r.frame()
+    infos.publish(encode(camera, FAMILY))
+    images.publish(encode(depth, FAMILY))
+    r.spin(lambda: r.received['depth_inpainted/image_rect'])
+    r.stamp_ns += 2_000_000_000  # the driver starts again
+    depth, camera = r.frame()
+    images.publish(encode(replace(depth, depth_m=depth.depth_m[::2, ::2].copy()), FAMILY))
+    for _ in range(20):
+        r.executor.spin_once(timeout_sec=0.01)
+    halved = replace(camera, width=WIDTH // 2, height=HEIGHT // 2)
+    infos.publish(encode(halved, FAMILY))
+    r.spin(lambda: len(r.received['depth_inpainted/image_rect']) == 2)
+    assert r.received['depth_inpainted/image_rect'][1].width == WIDTH // 2
+    assert r.node._runner.failed == 0
+    assert r.node._runner.warned == ''
 
 
 def test_bad_encoding_is_dropped_and_reported(robot):
@@ -288,6 +428,7 @@ def test_sensor_qos_in_reliable_out(robot):
     r = robot()
     r.start()
     r.listen(Image, 'depth_refined/image_rect')
+    r.spin(lambda: r.peer.get_subscriptions_info_by_topic('/camera/depth/image_rect'))
     (info,) = r.peer.get_publishers_info_by_topic('/camera/depth_refined/image_rect')
     assert info.qos_profile.reliability.name == 'RELIABLE'
     (info,) = r.peer.get_subscriptions_info_by_topic('/camera/depth/image_rect')
@@ -305,6 +446,13 @@ def test_qos_overrides_reach_input_and_output(robot):
                 'qos_overrides./camera/depth/image_rect.subscription.reliability', value='reliable'
             ),
             Parameter('qos_overrides./camera/points.publisher.reliability', value='best_effort'),
+            Parameter(
+                'qos_overrides./camera/depth/camera_info.subscription.durability',
+                value='transient_local',
+            ),
+            Parameter(
+                'qos_overrides./camera/points.publisher.durability', value='transient_local'
+            ),
         ]
     )
     r.start()
@@ -314,6 +462,13 @@ def test_qos_overrides_reach_input_and_output(robot):
     assert info.qos_profile.reliability.name == 'RELIABLE'
     (info,) = r.peer.get_publishers_info_by_topic('/camera/points')
     assert info.qos_profile.reliability.name == 'BEST_EFFORT'
+    assert info.qos_profile.durability.name == 'TRANSIENT_LOCAL'
+    (info,) = r.peer.get_subscriptions_info_by_topic('/camera/depth/camera_info')
+    assert info.qos_profile.durability.name == 'TRANSIENT_LOCAL'
+    r.spin(lambda: r.peer.get_subscriptions_info_by_topic('/camera/color/image_rect'))
+    (info,) = r.peer.get_subscriptions_info_by_topic('/camera/color/image_rect')
+    assert info.qos_profile.reliability.name == 'BEST_EFFORT'  # one topic's, not all of them
+    assert info.qos_profile.durability.name == 'VOLATILE'
 
 
 def test_transforms_come_from_tf(robot):
