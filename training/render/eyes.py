@@ -2,7 +2,7 @@
 
     eyes = sample_eyes(torch.Generator().manual_seed(0), 64)
     grey = photographed(render_eyes(eyes), torch.Generator().manual_seed(1))
-    python -m training.render.eyes eyes.png
+    python -m training.render.eye_sheet eyes.png
 
 An eyeball with a flat iris, a cornea that mirrors lamps, and two lids, seen from far away by the
 camera that MPIIGaze's pictures are normalised to: x right, y down, z forward, 35x55 px. All are

@@ -1,6 +1,6 @@
 """Hands as people hold them: shapes, gestures, grasps and places drawn at random.
 
-    python -m training.render.hands --output hands.png
+    python -m training.render.hand_sheet --output hands.png
 
 writes a sheet of pictures. `training.render.hand_images` renders the hands with what is around.
 """
