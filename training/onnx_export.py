@@ -84,6 +84,11 @@ def halve_weights(path: Path) -> None:
     onnx.save(model, str(path))
 
 
+def open_onnx(path: Path) -> onnxruntime.InferenceSession:
+    """Open a model in ONNX Runtime on the CPU, against which all else is compared."""
+    return onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
+
+
 def check_against_torch(
     module: nn.Module,
     path: Path,
@@ -91,15 +96,33 @@ def check_against_torch(
     inputs: Sequence[str],
     outputs: Sequence[str],
 ) -> tuple[float, float]:
-    """Return the greatest difference of all outputs, and its 99.9th percentile."""
-    session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
+    """Compare a model with the module it was exported from.
+
+    Args:
+        module: What was exported.
+        path: The ONNX file.
+        frames: Inputs by name.
+        inputs: Names of the inputs, in the module's order.
+        outputs: Names of the outputs to compare, the module's first ones.
+
+    Returns:
+        The greatest difference of all outputs, and its 99.9th percentile.
+
+    Raises:
+        SystemExit: If one has a value where the other has NaN.
+    """
+    session = open_onnx(path)
     found = []
     for frame in frames:
         with torch.no_grad():
-            wanted = module(*(torch.from_numpy(frame[name].copy()) for name in inputs))
-        got = session.run(list(outputs), frame)
-        for have, want in zip(got, wanted, strict=True):
-            found.append(np.abs(have - want.numpy()).ravel())
+            expected = module(*(torch.from_numpy(frame[name].copy()) for name in inputs))
+        actual = session.run(list(outputs), frame)
+        for name, got, want in zip(outputs, actual, expected, strict=False):
+            if not np.array_equal(np.isnan(got), torch.isnan(want).numpy()):
+                raise SystemExit(
+                    f'Not exported: ONNX and PyTorch disagree on where {name} is NaN.'
+                )
+            found.append(np.abs(got - want.numpy()).ravel())
     off = np.concatenate(found)
     return float(off.max()), float(np.quantile(off, 0.999))
 
@@ -130,16 +153,16 @@ def finish(
     Args:
         path: Of the model.
         metadata: See `depth_refiner_ros.inference.onnx_file`.
-        frames: Inputs by name, that are stored with what ONNX Runtime makes of them on a CPU.
+        frames: Inputs by name, that are stored with what ONNX Runtime computes from them on a CPU.
         outputs: Names.
         card: Markdown.
     """
     describe(path, metadata)
-    session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
+    session = open_onnx(path)
     arrays: Frame = {}
     for number, frame in enumerate(frames):
-        said = dict(zip(outputs, session.run(list(outputs), frame), strict=True))
-        arrays |= {f'{number}/{name}': value for name, value in (frame | said).items()}
+        results = dict(zip(outputs, session.run(list(outputs), frame), strict=True))
+        arrays |= {f'{number}/{name}': value for name, value in (frame | results).items()}
     np.savez_compressed(path.with_suffix('.npz'), **arrays)  # type: ignore[arg-type]
     path.with_suffix('.md').write_text(card)
     print(f'{path}: {path.stat().st_size / 1e6:.1f} MB, with {path.stem}.npz and .md')

@@ -17,14 +17,13 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnxruntime
 import torch
 from torch import Tensor, nn
 
 from .datasets.hands import BACKGROUND_M, CROP_PX, SIDE_M
 from .networks.cyclegan import FRAME_CODE, HAND_CODE, DepthTranslator, Translator
 from .networks.simgan import DepthRefiner, GreyRefiner
-from .onnx_export import describe, to_onnx
+from .onnx_export import describe, open_onnx, to_onnx
 
 Refiner = Callable[[Tensor], Tensor]
 Float32Array = npt.NDArray[np.float32]
@@ -128,7 +127,7 @@ def _require(path: Path, has: str, wanted: str) -> None:
 
 
 def _exported(path: Path) -> Refiner:
-    session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
+    session = open_onnx(path)
     names = [i.name for i in session.get_inputs()], [o.name for o in session.get_outputs()]
     if names != ([INPUT], [OUTPUT]):
         raise ValueError(f'{path} is no refiner: it makes {names[1]} of {names[0]}.')

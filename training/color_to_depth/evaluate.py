@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Literal
 
 import cv2
-import onnxruntime
 import tyro
 
 from ..datasets import DatasetError
+from ..onnx_export import open_onnx
 from ..pairs import Pairs, open_frames, split, spread
 from .export import estimator, score, sheet
 
@@ -74,7 +74,7 @@ def main(settings: Settings) -> None:
 
 
 def _size(path: Path) -> tuple[int, int]:
-    session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
+    session = open_onnx(path)
     height, width, _ = session.get_inputs()[0].shape
     return height, width
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 import torch
 from torch import Tensor, nn
 
@@ -17,7 +16,7 @@ from depth_refiner_ros.metrics.boundaries import si_boundary_f1
 from depth_refiner_ros.metrics.depth import DepthErrors, depth_errors
 from depth_refiner_ros.pictures import depth_scale
 
-from ..onnx_export import describe, to_onnx
+from ..onnx_export import describe, open_onnx, to_onnx
 from ..pairs import DepthCode, Pair
 
 UInt8Array = npt.NDArray[np.uint8]
@@ -89,7 +88,7 @@ def export(
 
 def estimator(path: Path) -> Estimate:
     """Open an exported model."""
-    session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
+    session = open_onnx(path)
 
     def estimate(rgb: UInt8Array) -> Float32Array:
         return np.asarray(session.run(['depth_m'], {'color': rgb})[0], np.float32)

@@ -21,7 +21,6 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
@@ -273,7 +272,7 @@ def export(network: GazeNetwork, path: Path, grey: Tensor) -> None:
     onnx_export.to_onnx(
         deployed, path, (torch.rand(2, 1, ROWS_PX, COLUMNS_PX),), ['grey'], ['gaze'], free
     )
-    session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
+    session = onnx_export.open_onnx(path)
     said = torch.from_numpy(session.run(['gaze'], {'grey': grey.numpy()})[0])
     with torch.no_grad():
         off_deg = float(degrees_between(said, deployed(grey)).max())

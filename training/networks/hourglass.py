@@ -177,3 +177,15 @@ def load_hourglass(checkpoint: Path) -> StackedHourglass:
     network = StackedHourglass(of['joints'], stacks=of['stacks'], features=of['features'])
     network.load_state_dict(averaged_weights(state))
     return network.eval()
+
+
+def heatmap_loss(heatmaps: Tensor, joints_px: Tensor, size_px: int) -> Tensor:
+    """Return the squared error of the heatmaps of all stacks, summed over each, a mean a joint.
+
+    Args:
+        heatmaps: (B, S, J, h, h).
+        joints_px: (B, J, 2), pixels of the crop.
+        size_px: Rows and columns of the crop.
+    """
+    wanted = heatmaps_of(joints_px, size_px, heatmap_px=heatmaps.shape[-1])[:, None]
+    return (heatmaps - wanted).square().sum((3, 4)).mean()

@@ -16,7 +16,7 @@ from torch import Tensor
 from depth_refiner_ros.metrics.hands import joint_errors, joints_within, mean_joint_error
 
 from ..datasets.hands import CROP_PX
-from ..networks.hourglass import StackedHourglass, heatmaps_of, joints_of
+from ..networks.hourglass import StackedHourglass, heatmap_loss, joints_of
 from ..running import learning_rate
 from .crops import augmented
 from .domains import depth_of
@@ -25,18 +25,6 @@ from .table_settings import Settings
 
 WITHIN_PX = 5.0
 THRESHOLDS_PX = tuple(float(px) for px in range(21))
-
-
-def loss_of(heatmaps: Tensor, joints_px: Tensor, size_px: int) -> Tensor:
-    """Return the squared error of the heatmaps of all stacks, summed over each, a mean a joint.
-
-    Args:
-        heatmaps: (B, S, J, h, h).
-        joints_px: (B, J, 2), pixels of the crop.
-        size_px: Rows and columns of the crop.
-    """
-    wanted = heatmaps_of(joints_px, size_px, heatmap_px=heatmaps.shape[-1])[:, None]
-    return (heatmaps - wanted).square().sum((3, 4)).mean()
 
 
 def orders(count: int, batch: int, seed: int) -> Iterator[Tensor]:
@@ -76,7 +64,7 @@ def train_cell(
         kind = torch.device(settings.device).type
         with torch.autocast(kind, torch.bfloat16, enabled=settings.mixed):
             heatmaps = network(crops.depth.to(settings.device))
-        loss = loss_of(heatmaps.float(), crops.joints_px.to(settings.device), settings.size)
+        loss = heatmap_loss(heatmaps.float(), crops.joints_px.to(settings.device), settings.size)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -21,7 +21,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.nn import functional
 from torch.utils.data import Dataset
 import tyro
 
@@ -30,7 +29,7 @@ from depth_refiner_ros.pictures import depth_scale
 
 from ..datasets import DatasetError, open_hands, require_shippable
 from ..datasets.hands import CROP_PX
-from ..networks.hourglass import StackedHourglass, heatmaps_of, joints_of
+from ..networks.hourglass import StackedHourglass, heatmap_loss, joints_of
 from ..running import Run, RunSettings, moving_average
 from .crops import HandCrops, LabelledHands, SyntheticHands, unnormalized_m
 
@@ -80,17 +79,6 @@ class Settings(RunSettings):
     }
 
 
-def loss_of(heatmaps: Tensor, joints_px: Tensor) -> Tensor:
-    """Return the squared error of the heatmaps of all stacks, summed over each, a mean a joint.
-
-    Args:
-        heatmaps: (B, S, J, 64, 64).
-        joints_px: (B, J, 2), pixels of the crop.
-    """
-    wanted = heatmaps_of(joints_px, CROP_PX)[:, None].expand_as(heatmaps)
-    return functional.mse_loss(heatmaps, wanted, reduction='none').sum((3, 4)).mean()
-
-
 @torch.no_grad()
 def validate(
     network: torch.nn.Module, batches: Iterable[HandCrops], device: torch.device
@@ -100,7 +88,7 @@ def validate(
     errors, losses = [], []
     for crops in batches:
         heatmaps = network(crops.depth.to(device))
-        losses.append(float(loss_of(heatmaps, crops.joints_px.to(device))))
+        losses.append(float(heatmap_loss(heatmaps, crops.joints_px.to(device), CROP_PX)))
         found = joints_of(heatmaps[:, -1].float(), CROP_PX).cpu().numpy()
         errors.append(joint_errors(found, crops.joints_px.numpy()))
     network.train()
@@ -186,7 +174,7 @@ def train(settings: Settings) -> Path:
         look(0)
     for step, batch in run.steps(run.loader(learned, batched=True)):
         crops = HandCrops(*batch)
-        loss = loss_of(network(crops.depth), crops.joints_px)
+        loss = heatmap_loss(network(crops.depth), crops.joints_px, CROP_PX)
         fabric.backward(loss)
         optimizer.step()
         optimizer.zero_grad()

@@ -31,7 +31,6 @@ from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -43,7 +42,7 @@ from depth_refiner_ros.pictures import depth_scale
 from ..datasets import DatasetError, open_hands, require_shippable
 from ..networks.cyclegan import HAND_CODE, Coded
 from ..networks.pix2pix import adversarial
-from ..onnx_export import describe, to_onnx
+from ..onnx_export import describe, open_onnx, to_onnx
 from ..running import Run, RunSettings, commit
 from .cyclegan_losses import validity_loss, value_loss
 from .domains import RecordedHands, StandInHands
@@ -372,7 +371,7 @@ def export(
     to_onnx(deployed, path, tuple(values[:2] for values in given), names, ('depth',), free)
     units = {'joints_m': 'm', 'distance_m': 'm', 'depth': 'm - 2 m, 0 beside the hand'}
     describe(path, {'format': 1, 'units': units, **metadata})
-    session = onnxruntime.InferenceSession(str(path), providers=['CPUExecutionProvider'])
+    session = open_onnx(path)
     feeds = {name: values.numpy() for name, values in zip(names, given, strict=True)}
     (got,) = session.run(['depth'], feeds)
     with torch.no_grad():

@@ -73,7 +73,7 @@ def test_it_describes_itself_and_keeps_frames_that_prove_it(exported):
 def test_a_model_that_differs_is_not_exported(exported, tmp_path, monkeypatch):
     checkpoint, path = exported
     monkeypatch.setattr(export, 'to_onnx', lambda _, to: shutil.copy(path, to))
-    monkeypatch.setattr(export, 'differences_mm', lambda *a: np.array([0.0, 5.0]))
+    monkeypatch.setattr(export.onnx_export, 'check_against_torch', lambda *a: (0.005, 0.005))
     settings = export.Settings(checkpoint, tmp_path / 'bad.onnx')
     with pytest.raises(SystemExit, match='shall be within 1'):
         export.main(settings)

@@ -11,14 +11,14 @@ onnx = pytest.importorskip('onnx', reason="refiners are ONNX files: pip install 
 
 from depth_refiner_ros.pictures import read_png
 from training.datasets.hands import NYU_CAMERA, HandSample, NyuHands
-from training.networks.hourglass import heatmaps_of
+from training.networks.hourglass import heatmap_loss, heatmaps_of
 from training.refiners import HANDS
 from training.synth2real import evaluate as table4
 from training.synth2real import hand_pools, table_cells
 from training.synth2real.domains import CleanHands, StandInHands, counts_of, depth_of
 from training.synth2real.evaluate import evaluate
 from training.synth2real.hand_pools import Pool, refined
-from training.synth2real.table_cells import Cell, loss_of, orders
+from training.synth2real.table_cells import Cell, orders
 from training.synth2real.table_report import CLEAN, REAL, mean_and_spread, table
 from training.synth2real.table_settings import Settings
 
@@ -190,9 +190,9 @@ def test_all_hands_come_before_one_comes_again():
 def test_the_loss_is_that_of_the_sum_over_a_heatmap():
     joints_px = torch.tensor([[[24.0, 24], [10, 30]]])
     wanted = heatmaps_of(joints_px, 48, heatmap_px=16)[:, None]
-    assert loss_of(wanted, joints_px, 48) == pytest.approx(0)
+    assert heatmap_loss(wanted, joints_px, 48) == pytest.approx(0)
     # 0.1 off in 256 pixels of every heatmap: 2.56.
-    assert float(loss_of(wanted + 0.1, joints_px, 48)) == pytest.approx(2.56, rel=1e-5)
+    assert float(heatmap_loss(wanted + 0.1, joints_px, 48)) == pytest.approx(2.56, rel=1e-5)
 
 
 def test_the_table_says_mean_and_spread(settings):

@@ -10,9 +10,9 @@ torch = pytest.importorskip('torch', reason="training needs torch: pip install '
 pytest.importorskip('lightning_fabric', reason="training needs Fabric: pip install '.[train]'")
 
 from training.datasets.hands import CROP_PX
-from training.networks.hourglass import heatmaps_of
+from training.networks.hourglass import heatmap_loss, heatmaps_of
 from training.synth2real.crops import HandCrops
-from training.synth2real.train_hourglass import Settings, loss_of, sheet, sources, train, validate
+from training.synth2real.train_hourglass import Settings, sheet, sources, train, validate
 
 TINY = Settings(
     run=Path(), steps=4, batch=2, features=16, checked=1, validate_every=100, accelerator='cpu'
@@ -27,11 +27,11 @@ def test_the_loss_of_a_missed_joint_is_its_heatmaps_square():
     joints_px = torch.tensor([[[111.5, 60.0], [50.0, 70.0]]])
     wanted = heatmaps_of(joints_px, CROP_PX)
     right = torch.stack([wanted, wanted], 1)
-    assert loss_of(right, joints_px) == 0
+    assert heatmap_loss(right, joints_px, CROP_PX) == 0
     # Sum of exp(-r^2) over pixels is about pi; half the joints of all stacks miss it.
     wrong = right.clone()
     wrong[:, :, 0] = 0
-    assert float(loss_of(wrong, joints_px)) == pytest.approx(np.pi / 2, rel=1e-3)
+    assert float(heatmap_loss(wrong, joints_px, CROP_PX)) == pytest.approx(np.pi / 2, rel=1e-3)
 
 
 class Oracle(torch.nn.Module):
