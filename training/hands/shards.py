@@ -15,6 +15,7 @@ from ..render.hand_images import render_hands, sample_surroundings
 from ..render.hand_skeleton import Hands
 from ..render.hands import Draw, sample_hands
 from ..shards import complete_shards
+from .network import DETECTOR_FOCAL_PX
 
 UNIT_M = 2.5e-4
 """Step of stored depth: 16 m in 16 bits."""
@@ -23,8 +24,6 @@ CENTER = 9
 WINDOW_M = 0.19
 """Half the edge of a window, at the distance of the knuckle."""
 WINDOW_PX = 128
-FRAME_FOCAL_PX = 140.0
-"""Focal length of whole frames: what the detector looks at."""
 FRAME_PX = (128, 176)
 """Rows and columns of whole frames."""
 LAST_FIELD = 'intrinsics'
@@ -92,7 +91,7 @@ def frames(generator: torch.Generator, count: int, rooms: Shards | None) -> Arra
     height, width = FRAME_PX
     draw = Draw(generator)
     intrinsics = torch.eye(3, device=draw.device).repeat(count, 1, 1)
-    intrinsics[:, 0, 0] = intrinsics[:, 1, 1] = FRAME_FOCAL_PX * draw.uniform(0.9, 1.1, count)
+    intrinsics[:, 0, 0] = intrinsics[:, 1, 1] = DETECTOR_FOCAL_PX * draw.uniform(0.9, 1.1, count)
     intrinsics[:, 0, 2], intrinsics[:, 1, 2] = (width - 1) / 2, (height - 1) / 2
     hands, _ = sample_hands(generator, count, intrinsics=intrinsics, height=height, width=width)
     around = sample_surroundings(generator, hands, intrinsics)

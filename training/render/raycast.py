@@ -432,13 +432,6 @@ def bounds(direction: Tensor, valid: Tensor | None = None) -> tuple[Tensor, Tens
     return low, torch.where(valid[..., None, :], direction, -_INFINITY).amax(-1)
 
 
-def into_tiles(image: Tensor) -> Tensor:
-    """Cut images, (V, C, H, W) of whole tiles, into (V, R, C', C, 256)."""
-    v, c, h, w = image.shape
-    tiles = image.reshape(v, c, h // TILE_PX, TILE_PX, w // TILE_PX, TILE_PX)
-    return tiles.permute(0, 2, 4, 1, 3, 5).flatten(4)
-
-
 def from_tiles(tiles: Tensor, height: int, width: int) -> Tensor:
     """Join tiles, (V, R, C', C, 256), into images, (V, C, H, W)."""
     v, rows, columns, c, size = tiles.shape

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import NamedTuple
-import warnings
 
 import cv2
 import numpy as np
@@ -250,17 +249,6 @@ def over_time(frames_m: Sequence[Image], still: Mask) -> dict[str, Samples]:
         old = max(float(np.square(residual[smooth]).mean()) - new / len(frames_m), 0.0)
         result['repeating_share'] = np.array([old / max(old + new, 1e-18)])
     return result
-
-
-def temporal_stddev_m(frames_m: Sequence[Image], still: Mask) -> tuple[Image, Image]:
-    """Return mean depth and standard deviation over time, metres, NaN where pixels flicker."""
-    stack = np.stack(frames_m)
-    always = np.isfinite(stack).all(axis=0) & still
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore', RuntimeWarning)
-        mean, scatter = stack.mean(axis=0), stack.std(axis=0, ddof=1)
-    nothing = np.float32(np.nan)
-    return np.where(always, mean, nothing), np.where(always, scatter, nothing)
 
 
 def fattening(depth_m: Image, truth_m: Image) -> dict[str, Samples]:

@@ -11,7 +11,6 @@ from training.render.raycast import (
     from_tiles,
     hit_box,
     hit_waves,
-    into_tiles,
     whole_tiles,
 )
 from training.render.solids import (
@@ -189,7 +188,7 @@ def test_culling_changes_no_pixel_of_a_picture(indices):
 
 def test_tiles_are_cut_and_joined_without_loss():
     image = torch.arange(2 * 3 * 32 * 48.0).reshape(2, 3, 32, 48)
-    tiles = into_tiles(image)
+    tiles = image.reshape(2, 3, 2, 16, 3, 16).permute(0, 2, 4, 1, 3, 5).flatten(4)
     assert tiles.shape == (2, 2, 3, 3, 256)
     assert torch.equal(tiles[1, 1, 2, 0].reshape(16, 16), image[1, 0, 16:32, 32:48])
     assert torch.equal(from_tiles(tiles, 32, 48), image)

@@ -17,7 +17,6 @@ from training.sensors.statistics import (
     over_time,
     surface_noise,
     surface_stddev_m,
-    temporal_stddev_m,
     wasserstein,
 )
 
@@ -154,15 +153,6 @@ def test_what_moves_is_left_out():
     found = over_time(frames_m, still)
     assert found['temporal_noise_per_km'].max() < 1  # 1 mm at 2 m is 0.25 per km
     assert (found['flicker_share'] == 0).all()
-
-
-def test_scatter_over_time_in_metres():
-    frames_m = [np.array([[1.0, 2.0, NAN]], np.float32) for _ in range(3)]
-    frames_m[1][0] = [1.02, 2.0, 3.0]
-    frames_m[2][0, 0] = 1.04
-    mean_m, stddev_m = temporal_stddev_m(frames_m, np.ones((1, 3), np.bool_))
-    np.testing.assert_allclose(mean_m, [[1.02, 2, NAN]], atol=1e-6)
-    np.testing.assert_allclose(stddev_m, [[0.02, 0, NAN]], atol=1e-6)
 
 
 def test_wasserstein_is_how_far_samples_must_be_carried():
