@@ -89,8 +89,8 @@ def load_refiner(path: Path, unit: str = HANDS) -> Refiner:
         ValueError: If the file is of something else.
     """
     if path.suffix == '.onnx':
-        said = {entry.key: entry.value for entry in onnx.load(str(path)).metadata_props}
-        units = json.loads(said.get('depth_refiner', '{}')).get('units', {})
+        metadata = {entry.key: entry.value for entry in onnx.load(str(path)).metadata_props}
+        units = json.loads(metadata.get('depth_refiner', '{}')).get('units', {})
         _require(path, units.get(INPUT, 'something else'), unit)
         return _exported(path)
     state = torch.load(path, map_location='cpu', weights_only=True)

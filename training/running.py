@@ -1,4 +1,4 @@
-"""What every training run does alike: going on where it was stopped, and saying what made it."""
+"""What all training runs share: continuing where they were stopped, logs, and checkpoints."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from torch.utils.tensorboard import SummaryWriter
 
 CHECKPOINT = 'checkpoint.pt'
-TOLD_EVERY = 20
+LOG_EVERY = 20
 """Steps between losses in TensorBoard."""
 
 Batch = TypeVar('Batch')
@@ -44,7 +44,7 @@ class RunSettings:
     """How long, how often and where a run computes."""
 
     seed: int = 0
-    """Of weights and samples."""
+    """Seed of weights and samples."""
     steps: int = 10_000
     """Steps of the optimiser."""
     batch: int = 8
@@ -123,10 +123,10 @@ class Run:
         self._began_s = self._saved_s = time.monotonic()
         self._progress = Progress(
             TextColumn('Training'), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-            TextColumn('{task.fields[told]}'), disable=not fabric.is_global_zero,
+            TextColumn('{task.fields[loss]}'), disable=not fabric.is_global_zero,
         )  # fmt: skip
         self._task = self._progress.add_task(
-            '', total=settings.steps, completed=self.start, told=''
+            '', total=settings.steps, completed=self.start, loss=''
         )
 
     def loader(self, samples: Dataset[Batch], *, batched: bool = False) -> DataLoader[Batch]:
@@ -179,13 +179,13 @@ class Run:
             return True
         return step % self._settings.validate_every == 0
 
-    def tell(self, step: int, losses: Mapping[str, Tensor], shown: str) -> None:
+    def log(self, step: int, losses: Mapping[str, Tensor], shown: str) -> None:
         """Write losses, means of all devices, every few steps; show one beside the progress."""
-        if step % TOLD_EVERY and step != self.start + 1:
+        if step % LOG_EVERY and step != self.start + 1:
             return
         means: Any = self._fabric.all_reduce({k: v.detach() for k, v in losses.items()})
         self.write(step, 'training', {name: float(value) for name, value in means.items()})
-        self._progress.update(self._task, told=f'{shown} {float(means[shown]):.4f}')
+        self._progress.update(self._task, loss=f'{shown} {float(means[shown]):.4f}')
 
     def write(self, step: int, group: str, figures: Mapping[str, float]) -> None:
         """Write figures to TensorBoard."""
@@ -233,10 +233,10 @@ class Run:
 
 @dataclass(kw_only=True)
 class LearnerSettings(RunSettings):
-    """How one network is taught by AdamW."""
+    """How one network is trained by AdamW."""
 
     learning_rate: float = 1e-3
-    """At its greatest; it rises over the first 3 % of the steps and falls as a cosine."""
+    """Highest learning rate; it rises over the first 3 % of the steps and falls as a cosine."""
     initial: Path | None = None
     """Checkpoint of another run to take the weights from; what it lacks stays random."""
     mixed: bool = True
@@ -244,7 +244,7 @@ class LearnerSettings(RunSettings):
 
 
 class Learner(NamedTuple):
-    """A network as it is taught.
+    """A network in training.
 
     Attributes:
         run: Goes on where it was stopped; its checkpoints keep network, optimizer and average.
@@ -269,16 +269,16 @@ def learner(
     decay: float,
     use_buffers: bool = False,
 ) -> Learner:
-    """Begin to teach a network, or go on.
+    """Prepare a network for training, or continue where a run was stopped.
 
     Args:
         fabric: Devices.
         folder: Of the run.
         settings: Of the run.
         network: As it is made; its weights change along.
-        weight_decay: Of AdamW.
+        weight_decay: Weight decay of AdamW.
         decay: Of the average, see `moving_average`.
-        use_buffers: Likewise.
+        use_buffers: See `moving_average`.
 
     Raises:
         SystemExit: If the folder holds a run with other settings.
@@ -294,8 +294,8 @@ def learner(
     average = moving_average(network, decay, use_buffers=use_buffers)
     run = Run(fabric, folder, settings, network=network, optimizer=adam, average=average)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    taught, optimizer = fabric.setup(network, adam)
-    return Learner(run, taught, optimizer, average.to(fabric.device))
+    prepared, optimizer = fabric.setup(network, adam)
+    return Learner(run, prepared, optimizer, average.to(fabric.device))
 
 
 class Stop:
@@ -378,8 +378,8 @@ def check_same(
     """
     changed = [k for k in now if k not in may_differ and now[k] != before.get(k)]
     if changed:
-        told = ', '.join(f'{k} was {before.get(k)} and is {now[k]}' for k in changed)
-        raise SystemExit(f'{path} is of a run with other settings: {told}. Give another folder.')
+        line = ', '.join(f'{k} was {before.get(k)} and is {now[k]}' for k in changed)
+        raise SystemExit(f'{path} is of a run with other settings: {line}. Give another folder.')
 
 
 def sample_numbers(steps: range, batch: int, *, process: int = 0, processes: int = 1) -> list[int]:

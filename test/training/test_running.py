@@ -62,7 +62,7 @@ def train(settings, *, during=lambda step: None):
         fabric.backward(loss)
         optimizer.step()
         optimizer.zero_grad()
-        run.tell(step, {'loss': loss, 'twice': 2 * loss}, 'loss')
+        run.log(step, {'loss': loss, 'twice': 2 * loss}, 'loss')
         during(step)
         if run.validates(step):
             told.validated.append(step)
@@ -162,10 +162,10 @@ def test_what_a_validation_finds_is_saved_too(tmp_path):
 def test_checkpoints_are_written_every_so_often(tmp_path):
     steps = []
 
-    def look(step):
+    def report(step):
         steps.append(saved(tmp_path)['step'] if (tmp_path / 'checkpoint.pt').exists() else 0)
 
-    train(Settings(run=tmp_path, save_every_s=0.0), during=look)
+    train(Settings(run=tmp_path, save_every_s=0.0), during=report)
     assert steps == [0, 1, 2, 3, 4]
 
 
@@ -220,7 +220,7 @@ def test_losses_are_told_now_and_then(tmp_path):
     settings = Settings(run=tmp_path, steps=45)
     run = Run(settings.fabric(), tmp_path, settings)
     for step in range(1, 46):
-        run.tell(step, {'loss': torch.tensor(float(step))}, 'loss')
+        run.log(step, {'loss': torch.tensor(float(step))}, 'loss')
     run.write(45, 'validation', {'error': 0.5})
     run.picture(45, 'shown', torch.zeros(4, 6, 3, dtype=torch.uint8).numpy())
     read = events.EventAccumulator(str(tmp_path))

@@ -24,15 +24,15 @@ class Settings:
     """Score models from colour to depth."""
 
     data: tyro.conf.Positional[tuple[Path, ...]]
-    """Shards or datasets."""
+    """Shards or datasets to score on."""
     models: tuple[Path, ...] = ()
     """ONNX files of `training.color_to_depth.train_cascade` or `train_pix2pix`."""
     parts: tuple[Literal['train', 'validation', 'test'], ...] = ('train', 'test')
-    """Which scenes."""
+    """Parts of the scenes to score on."""
     held_out: float = 0.05
-    """As in training."""
+    """Share of the scenes that was held out in training."""
     frames: int = 0
-    """How many of the training frames were used; 0 for all."""
+    """How many of the training frames were used; 0 stands for all."""
     count: int = 200
     """Frames of each part that are scored, at most, evenly spread."""
     measured: bool = False
@@ -42,7 +42,7 @@ class Settings:
     picture: Path | None = None
     """Write a PNG of some frames of the last part: colour, truth, and what each model says."""
     pictured: int = 4
-    """How many frames of it."""
+    """Frames in the picture."""
 
 
 def main(settings: Settings) -> None:

@@ -52,15 +52,15 @@ class Settings(RunSettings):
     steps: int = 6000
     """Steps of the optimiser, of the three networks together."""
     height: int = 96
-    """Rows of a picture, even, px."""
+    """Rows of an image, an even number, px."""
     width: int = 128
     """Columns of a picture, even, px."""
     near_m: float = 0.2
-    """Nearest depth, repaired only."""
+    """Nearest depth that the repaired method predicts."""
     far_m: float = 10.0
-    """Farthest depth."""
+    """Farthest depth that the repaired method predicts."""
     learning_rate: float = 1e-3
-    """Of Adam."""
+    """Learning rate of Adam."""
     mixed: bool = True
     """Compute in bfloat16 where that is precise enough."""
 
@@ -160,7 +160,7 @@ def train(settings: Settings) -> Path:
     whole = DepthFromColor(cascade, code_of(settings))
     alone = DepthFromColor(cascade.coarse, code_of(settings))
 
-    def look(step: int) -> None:
+    def report(step: int) -> None:
         """Validate what is trained so far, and keep the fine network's best."""
         cascade.eval()
         # Until it is the fine network's turn there is the coarse one's depth only.
@@ -173,8 +173,8 @@ def train(settings: Settings) -> Path:
             best.keep(cascade, figures['absrel'])
         run.write(step, 'validation', figures)
         run.picture(step, 'validation', sheet(shown, shown_by.estimate))
-        told = ', '.join(f'{name} {value:.3f}' for name, value in figures.items())
-        fabric.print(f'step {step}: held-out scenes {told}', flush=True)
+        line = ', '.join(f'{name} {value:.3f}' for name, value in figures.items())
+        fabric.print(f'step {step}: held-out scenes {line}', flush=True)
 
     step = run.start
     for step, batch in run.steps(run.loader(samples)):
@@ -196,9 +196,9 @@ def train(settings: Settings) -> Path:
         fabric.backward(loss)
         optimizers[phase].step()
         optimizers[phase].zero_grad()
-        run.tell(step, {PHASES[phase]: loss}, PHASES[phase])
+        run.log(step, {PHASES[phase]: loss}, PHASES[phase])
         if run.validates(step):
-            look(step)
+            report(step)
     model = settings.run / 'model.onnx'
     if fabric.is_global_zero:
         finished = Cascade()

@@ -39,9 +39,9 @@ class Settings(RunSettings):
     data: tyro.conf.Positional[tuple[Path, ...]]
     """Shards or datasets."""
     loss: Literal['both', 'l1', 'cgan'] = 'both'
-    """What the generator is taught by: the truth, the discriminator, or both."""
+    """Loss of the generator: L1, cGAN, or both."""
     l1_weight: float = 100.0
-    """Of the truth, if both."""
+    """Weight of the L1 loss where both are used."""
     measured: bool = False
     """Learn what simulated sensors measure of rendered scenes, holes and all."""
     research: bool = False
@@ -57,19 +57,19 @@ class Settings(RunSettings):
     width: int = 128
     """Columns of a picture, a multiple of 2 ** levels, px."""
     levels: int = 5
-    """How often the generator halves a picture."""
+    """How often the generator halves the image."""
     channels: int = 64
-    """Of the finest features of both networks."""
+    """Channels of the finest features of both networks."""
     dropout: float = 0.5
-    """Of the generator's coarse features."""
+    """Dropout of the coarse features of the generator."""
     patch_layers: int = 3
-    """Of the discriminator; 3 see 70x70 px, 2 see 34x34, 1 sees 16x16."""
+    """Layers of the discriminator: 3 see 70x70 px, 2 see 34x34, 1 sees 16x16."""
     near_m: float = 0.2
-    """Nearest depth."""
+    """Nearest depth that is predicted."""
     far_m: float = 10.0
-    """Farthest depth."""
+    """Farthest depth that is predicted."""
     learning_rate: float = 2e-4
-    """Of Adam."""
+    """Learning rate of Adam."""
     mixed: bool = True
     """Compute in bfloat16 where that is precise enough."""
 
@@ -124,14 +124,14 @@ def train(settings: Settings) -> Path:
     shown = [validation[i] for i in range(min(4, len(validation)))]
     deployed = DepthFromColor(raw_generator, code, signed=True)
 
-    def look(step: int) -> None:
+    def report(step: int) -> None:
         raw_generator.eval()
         figures = score(deployed.estimate, validation)
         run.write(step, 'validation', figures)
         run.picture(step, 'validation', sheet(shown, deployed.estimate))
         raw_generator.train()
-        told = ', '.join(f'{name} {value:.3f}' for name, value in figures.items())
-        fabric.print(f'step {step}: held-out scenes {told}', flush=True)
+        line = ', '.join(f'{name} {value:.3f}' for name, value in figures.items())
+        fabric.print(f'step {step}: held-out scenes {line}', flush=True)
 
     for step, batch in run.steps(run.loader(samples)):
         color, depth_m = Pair(*batch)
@@ -164,9 +164,9 @@ def train(settings: Settings) -> Path:
         fabric.backward(loss)
         generator_optimizer.step()
 
-        run.tell(step, parts_of_loss, 'l1')
+        run.log(step, parts_of_loss, 'l1')
         if run.validates(step):
-            look(step)
+            report(step)
     model = settings.run / 'model.onnx'
     if fabric.is_global_zero:
         metadata = {'name': f'pix2pix_{settings.loss}', 'commit': commit()}

@@ -40,10 +40,16 @@ class Record3d(Dataset):
     def __init__(self, path: Path) -> None:
         described = _metadata(path)
         try:
-            told = json.loads(read_text(described))
-            self._camera = np.array(told['K'], np.float64).reshape(3, 3).T
-            self._cameras = [camera_matrix(*c) for c in told.get('perFrameIntrinsicCoeffs') or ()]
-            self._size = (int(told['w']), int(told['h'])) if 'w' in told and 'h' in told else None
+            metadata = json.loads(read_text(described))
+            self._camera = np.array(metadata['K'], np.float64).reshape(3, 3).T
+            self._cameras = [
+                camera_matrix(*c) for c in metadata.get('perFrameIntrinsicCoeffs') or ()
+            ]
+            self._size = (
+                (int(metadata['w']), int(metadata['h']))
+                if 'w' in metadata and 'h' in metadata
+                else None
+            )
         except DatasetError:
             raise
         except (ValueError, KeyError, TypeError, AttributeError) as error:

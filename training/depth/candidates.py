@@ -14,15 +14,15 @@ DIRECTIONS = ((0, -1), (0, 1), (-1, 0), (1, 0), (-1, -1), (-1, 1), (1, -1), (1, 
 """Rows and columns towards which a cell looks for surfaces."""
 CANDIDATES = 2 + len(DIRECTIONS)
 _REACH = 8
-"""Doublings of a look: 2 ** 8 cells, more than a thousand pixels."""
+"""Doublings of the search: 2 ** 8 cells, more than a thousand pixels."""
 _SAME_SURFACE = 0.03
 """Relative difference of inverse depth within a cell that one surface may have."""
 _LEAST_SUPPORT = 3
 """Measured pixels of a cell that make it a source for other cells."""
 _NONE = 1e4
-"""Inverse depth that stands for no measurement where the farthest is looked for, 1/m."""
+"""Inverse depth that stands for no measurement where the farthest is searched for, 1/m."""
 _BESIDE_PX = 4
-"""How far a measurement beside a pixel is looked for."""
+"""How far a measurement beside a pixel is searched for."""
 _PIXELS = CELL_PX * CELL_PX
 
 
@@ -45,7 +45,7 @@ class Surfaces(NamedTuple):
 
 
 class Candidates(NamedTuple):
-    """What every cell is offered: the surfaces of `CANDIDATES` sources.
+    """The candidates of every cell: the surfaces of `CANDIDATES` sources.
 
     Attributes:
         source: (B, K, h, w) int64, number of each source's cell within its image.
@@ -127,7 +127,7 @@ def _slopes(inverse: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return slopes[0], slopes[1]
 
 
-def _look(own: Tensor, row: int, column: int) -> Tensor:
+def _first_source(own: Tensor, row: int, column: int) -> Tensor:
     """Return the number of the first source in a direction, -1 for none.
 
     Args:
@@ -164,7 +164,7 @@ def gather_cells(features: Tensor, source: Tensor) -> Tensor:
 
 
 def find_candidates(inverse: Tensor) -> tuple[Candidates, Tensor]:
-    """Return what every cell is offered.
+    """Return the candidates of every cell.
 
     Args:
         inverse: (B, 16, h, w) 1/m, 0 where there is no measurement.
@@ -188,16 +188,16 @@ def find_candidates(inverse: Tensor) -> tuple[Candidates, Tensor]:
     number = torch.arange(height * width, device=inverse.device).reshape(1, 1, height, width)
     number = number.expand(batch, -1, -1, -1)
     own = torch.where(count >= _LEAST_SUPPORT, number, -1)
-    seen = torch.cat([_look(own, row, column) for row, column in DIRECTIONS], 1)
+    seen = torch.cat([_first_source(own, row, column) for row, column in DIRECTIONS], 1)
     here = (count > 0).expand(-1, 2, -1, -1)
     there = torch.cat([here, seen >= 0], 1)
     source = torch.cat([number.expand(-1, 2, -1, -1), seen.clamp_min(0)], 1)
 
     main_surface = torch.cat([*main, slope_x, slope_y], 1)
-    looked = gather_cells(main_surface, source[:, 2:]).unbind(0)
+    gathered = gather_cells(main_surface, source[:, 2:]).unbind(0)
     own_surfaces = [torch.cat(pair, 1) for pair in zip(near, far, strict=True)]
     own_surfaces += [slope.expand(-1, 2, -1, -1) for slope in (slope_x, slope_y)]
-    surfaces = Surfaces(*(torch.cat(pair, 1) for pair in zip(own_surfaces, looked, strict=True)))
+    surfaces = Surfaces(*(torch.cat(pair, 1) for pair in zip(own_surfaces, gathered, strict=True)))
 
     step = (source.float() - number.float()).abs()
     # Along a row numbers differ by 1, else by about a row's length.

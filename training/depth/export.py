@@ -33,7 +33,7 @@ class Settings:
     """Export a checkpoint of `training.depth.train`."""
 
     checkpoint: tyro.conf.Positional[Path]
-    """Written by training."""
+    """Checkpoint written by the training."""
     model: tyro.conf.Positional[Path]
     """The ONNX file to write."""
     real: tuple[Path, ...] = ()
@@ -44,7 +44,7 @@ class Settings:
     gate_mm: float = 1.0
     """Greatest 99.9th percentile of the difference between ONNX and PyTorch."""
     command: str = ''
-    """What made the checkpoint, with its wall time and hardware, for the card."""
+    """Command that made the checkpoint, with its duration and hardware, for the model card."""
 
 
 def load(checkpoint: Path) -> tuple[DepthChooser, dict[str, Any]]:

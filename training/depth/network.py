@@ -33,7 +33,7 @@ from .candidates import (
     to_cells,
     to_rows,
 )
-from .prediction import Doubts, Prediction
+from .prediction import PixelPrediction, Prediction
 from .unet import SIZES, UNet
 
 STRIDE_PX = 32
@@ -44,7 +44,7 @@ _KEY = 8
 
 
 class Fields(NamedTuple):
-    """What a network sees in B images, before it says anything.
+    """What a network sees in B images, before it predicts anything.
 
     Attributes:
         candidates: Of all cells.
@@ -67,7 +67,7 @@ def _asinh(value: Tensor) -> Tensor:
 
 
 class DepthChooser(nn.Module):
-    """Fills holes and judges measurements, from depth and, if there is one, a colour image.
+    """Fills holes and finds wrong measurements, from depth and, if there is one, a colour image.
 
     Args:
         size: Key of `SIZES`.
@@ -97,19 +97,19 @@ class DepthChooser(nn.Module):
 
     def forward(
         self, depth_m: Tensor, color: Tensor, cells: Tensor | None = None
-    ) -> tuple[Doubts, Prediction]:
-        """Return what the network says of all cells, and of the candidates of some.
+    ) -> tuple[PixelPrediction, Prediction]:
+        """Predict for the pixels of all cells, and score the candidates of some.
 
         Args:
-            depth_m: See `look`.
-            color: The same.
-            cells: (n,) int64, those whose candidates are judged; by default all.
+            depth_m: See `extract`.
+            color: See `extract`.
+            cells: (n,) int64, those whose candidates are scored; by default all.
         """
-        fields = self.look(depth_m, color)
-        doubts = self.doubt(fields)
-        return doubts, self.judge(fields, cells)
+        fields = self.extract(depth_m, color)
+        per_pixel = self.predict_pixels(fields)
+        return per_pixel, self.score_candidates(fields, cells)
 
-    def look(self, depth_m: Tensor, color: Tensor) -> Fields:
+    def extract(self, depth_m: Tensor, color: Tensor) -> Fields:
         """Return candidates and context of all cells.
 
         Args:
@@ -161,22 +161,24 @@ class DepthChooser(nn.Module):
             1,
         )
 
-    def doubt(self, fields: Fields) -> Doubts:
-        """Return what is said of all cells before their candidates are judged."""
+    def predict_pixels(self, fields: Fields) -> PixelPrediction:
+        """Predict what holds for the pixels of all cells, whichever candidate is chosen."""
         first = CANDIDATES * (_PIXELS + 1)
-        said = functional.linear(fields.context, self.head.weight[first:], self.head.bias[first:])
-        correction, log_spread, wrong = said.chunk(3, 1)
-        return Doubts(
+        output = functional.linear(
+            fields.context, self.head.weight[first:], self.head.bias[first:]
+        )
+        correction, log_spread, wrong = output.chunk(3, 1)
+        return PixelPrediction(
             0.03 * torch.tanh(correction),
             (log_spread - 4).clamp(-7.0, 0.5),
             wrong - 3,
         )
 
-    def judge(self, fields: Fields, cells: Tensor | None = None) -> Prediction:
-        """Return what the network says of the candidates of some cells, by default of all.
+    def score_candidates(self, fields: Fields, cells: Tensor | None = None) -> Prediction:
+        """Score the candidates of some cells, by default of all.
 
         Args:
-            fields: From `look`.
+            fields: From `extract`.
             cells: (n,) int64, which cells.
         """
 
@@ -186,8 +188,8 @@ class DepthChooser(nn.Module):
         candidates, colors = fields.candidates, fields.colors.reshape(-1, 3, _PIXELS)
         batch, _, height, width = candidates.source.shape
         context, last = rows(fields.context), CANDIDATES * (_PIXELS + 1)
-        said = functional.linear(context, self.head.weight[:last], self.head.bias[:last])
-        score, damping = said.split([CANDIDATES * _PIXELS, CANDIDATES], 1)
+        output = functional.linear(context, self.head.weight[:last], self.head.bias[:last])
+        score, damping = output.split([CANDIDATES * _PIXELS, CANDIDATES], 1)
         # How pixels and sources look; every cell may be a source.
         mean = self.color_embedding(colors.mean(2))
         key = self.key(fields.context)
@@ -212,7 +214,7 @@ class DepthChooser(nn.Module):
         bias = torch.where(there, near_by - (keys * keys).sum(2), -1e4)
         ones = torch.ones_like(query[..., 0])
         beside_px = rows(fields.beside_px)
-        # A measurement that is judged wrong is no candidate for itself.
+        # A measurement that is probably wrong is no candidate for itself.
         beside = torch.where(beside_px > 0, rows(fields.beside), 0.0)
         beside_score = self.beside(context) - self.beside_weight * torch.log(
             beside_px.clamp_min(1.0) / CELL_PX
@@ -248,7 +250,7 @@ class DepthChooser(nn.Module):
 
 
 class Estimate(NamedTuple):
-    """Depth (B, 1, H, W) everywhere, its standard deviation, and doubts in measurements.
+    """Depth (B, 1, H, W) everywhere, its standard deviation, and where measurements are wrong.
 
     Attributes:
         depth_m: Metres; NaN where no measurement is in sight.
@@ -264,34 +266,34 @@ class Estimate(NamedTuple):
 def estimate(network: DepthChooser, depth_m: Tensor, color: Tensor) -> Estimate:
     """Take the best candidate of every hole and of every measurement that is probably wrong.
 
-    Only the cells in which something is to be decided are judged.
+    Only the cells in which something is to be decided are scored.
 
     Args:
         network: That decides.
-        depth_m: See `DepthChooser.look`.
-        color: The same.
+        depth_m: See `DepthChooser.extract`.
+        color: See `DepthChooser.extract`.
     """
-    fields = network.look(depth_m, color)
-    doubts = network.doubt(fields)
+    fields = network.extract(depth_m, color)
+    per_pixel = network.predict_pixels(fields)
     known = to_rows(to_cells(depth_m)) > 0
     # The logit of one half is 0.
-    undecided = ~(known & (doubts.wrong < 0)).all(1)
+    undecided = ~(known & (per_pixel.wrong < 0)).all(1)
     cells = undecided.nonzero()[:, 0]
-    part = network.judge(fields, cells)
+    part = network.score_candidates(fields, cells)
     chosen = part.chosen_inverse(part.choice())
-    inverse = torch.ones_like(doubts.wrong).index_copy(0, cells, chosen)
+    inverse = torch.ones_like(per_pixel.wrong).index_copy(0, cells, chosen)
 
     def image(rows: Tensor) -> Tensor:
         return from_rows(rows, *depth_m.shape[2:])
 
     measured = depth_m > 0
-    judged = image(torch.sigmoid(doubts.wrong)) * measured
-    kept = measured & (judged < 0.5)
-    corrected = torch.exp(image(doubts.correction))
+    wrong = image(torch.sigmoid(per_pixel.wrong)) * measured
+    kept = measured & (wrong < 0.5)
+    corrected = torch.exp(image(per_pixel.correction))
     result_m = torch.where(kept, depth_m, 1 / image(inverse)) * corrected
     # The spread is that of a Laplace distribution; its standard deviation is sqrt(2) greater.
-    stddev_m = 2**0.5 * result_m * torch.exp(image(doubts.log_spread))
-    return Estimate(result_m, stddev_m, judged)
+    stddev_m = 2**0.5 * result_m * torch.exp(image(per_pixel.log_spread))
+    return Estimate(result_m, stddev_m, wrong)
 
 
 class Deployed(nn.Module):
@@ -306,7 +308,9 @@ class Deployed(nn.Module):
         self.network = network
 
     def forward(self, depth_m: Tensor, color: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return depth and standard deviation in metres, and doubts, (H, W) each.
+        """Return depth, its standard deviation and where measurements are wrong, (H, W) each.
+
+        Depth and deviation are in metres, the third is a probability.
 
         Args:
             depth_m: (H, W) float32 metres, NaN where there is no return.

@@ -17,7 +17,7 @@ _FARTHEST_APART = 0.5
 """Difference of the logarithms of two depths beyond which one is as bad as another."""
 
 
-class Doubts(NamedTuple):
+class PixelPrediction(NamedTuple):
     """What a network says of M cells whatever is chosen in them.
 
     Attributes:
@@ -64,7 +64,7 @@ class Prediction(NamedTuple):
         planes = self.score + self.query @ self.key.transpose(1, 2)
         return torch.cat([planes, self.beside_score[..., None]], 2)
 
-    def offered(self) -> Tensor:
+    def available(self) -> Tensor:
         """Return which candidates there are, (M, 16, K + 1) bool."""
         planes = self.there[:, None].expand(-1, self.beside.shape[1], -1)
         return torch.cat([planes, self.beside[..., None] > 0], 2)

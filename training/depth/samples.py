@@ -61,7 +61,7 @@ class Samples(Dataset[Sample]):
 
     Args:
         shards: Where they are cut from.
-        seed: Of everything.
+        seed: Seed of all that is drawn.
         size: Rows and columns of a sample, multiples of 32, px.
         augmentation: None leaves measurements and colours as they are.
         frames: Which frames of the shards are used.

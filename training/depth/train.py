@@ -25,7 +25,7 @@ from ..running import LearnerSettings, learner, learning_rate
 from .candidates import to_cells, to_rows
 from .network import DepthChooser, estimate
 from .pictures import sheet
-from .prediction import Doubts, Prediction
+from .prediction import PixelPrediction, Prediction
 from .recordings import RealFrames, score
 from .samples import Augmentation, Sample, Samples
 
@@ -39,7 +39,7 @@ class Settings(LearnerSettings):
     run: tyro.conf.Positional[Path]
     """Folder for checkpoints and TensorBoard; a run found there is continued."""
     size: Literal['nano', 'small', 'base'] = 'small'
-    """Of the network."""
+    """Size of the network."""
     steps: int = 8000
     """Steps of the optimiser."""
     height: int = 224
@@ -47,14 +47,14 @@ class Settings(LearnerSettings):
     width: int = 320
     """Columns of a sample, a multiple of 32, px."""
     learning_rate: float = 1.5e-3
-    """At its greatest; it rises over the first 3 % of the steps and falls as a cosine."""
+    """Highest learning rate; it rises over the first 3 % of the steps and falls as a cosine."""
     refiner: Path | None = None
     """Refiner of whole frames, not of hands, that measures half of the exact samples: an ONNX
     file of training.synth2real.train_cyclegan, see docs/synth2real.md."""
     held_out: int = 50
     """Frames at the end of the shards that are not trained on but validated on."""
     pixels: int = 4000
-    """Of each sample's holes and wrong measurements, how many the loss looks at."""
+    """Pixels of holes and of wrong measurements that count in the loss, for each sample."""
     real: tuple[Path, ...] = ()
     """Folders of real recordings that are validated on, never trained on."""
     validate_every: int = 1000
@@ -67,7 +67,7 @@ class Settings(LearnerSettings):
 # ---------------------------------------------------------------------------------------- losses
 
 
-Network = Callable[[Tensor, Tensor, Tensor], tuple[Doubts, Prediction]]
+Network = Callable[[Tensor, Tensor, Tensor], tuple[PixelPrediction, Prediction]]
 """See `DepthChooser.forward`."""
 WRONG_SHARE = 0.04
 """A measurement is wrong if it misses by more than this share of the depth ..."""
@@ -117,7 +117,7 @@ def losses(network: Network, sample: Sample, pixels: int) -> dict[str, Tensor]:
 
     cell, pixel = drawn(known & (~measured | wrong))
     cells, judged_row = cell.unique(return_inverse=True)
-    doubts, prediction = network(sample.depth_m, sample.color, cells)
+    per_pixel, prediction = network(sample.depth_m, sample.color, cells)
     # Where no measurement is in sight there is nothing to choose.
     there = prediction.there.any(1)[judged_row]
     cell, pixel, judged_row = cell[there], pixel[there], judged_row[there]
@@ -125,29 +125,29 @@ def losses(network: Network, sample: Sample, pixels: int) -> dict[str, Tensor]:
     part = prediction.at(judged_row, pixel)
     want_m = truth_m[cell, pixel]
     logits, offered_m = part.logits()[:, 0], 1 / part.inverse()[:, 0]
-    offered = part.offered()[:, 0]
-    costs = torch.where(offered, cost(offered_m, want_m[:, None]), 2.0)
+    available = part.available()[:, 0]
+    costs = torch.where(available, cost(offered_m, want_m[:, None]), 2.0)
     probability = logits.softmax(1)
     least = costs.detach().amin(1, keepdim=True)
     target = torch.softmax((least - costs.detach()) / 0.02, 1)
     best = -(target * logits.log_softmax(1)).sum(1)
     taken_m = 1 / part.chosen_inverse(part.choice())[:, 0]
-    result_m = taken_m * torch.exp(doubts.correction[cell, pixel])
+    result_m = taken_m * torch.exp(per_pixel.correction[cell, pixel])
     share = ((result_m.detach() - want_m).abs() / result_m.detach()).clamp(1e-4, 2)
-    log_spread = doubts.log_spread[cell, pixel]
+    log_spread = per_pixel.log_spread[cell, pixel]
     spread = share * torch.exp(-log_spread) + log_spread
 
     kept = drawn(right)
     kept_weight = shares(kept[0])
-    kept_m = measured_m[kept] * torch.exp(doubts.correction[kept])
+    kept_m = measured_m[kept] * torch.exp(per_pixel.correction[kept])
     kept_share = ((kept_m.detach() - truth_m[kept]).abs() / kept_m.detach()).clamp(1e-4, 2)
-    kept_spread = doubts.log_spread[kept]
+    kept_spread = per_pixel.log_spread[kept]
     judged = measured & known
-    judgement = torch.nn.functional.binary_cross_entropy_with_logits(
-        doubts.wrong, wrong.float(), reduction='none'
+    wrong_loss = torch.nn.functional.binary_cross_entropy_with_logits(
+        per_pixel.wrong, wrong.float(), reduction='none'
     )
-    judgement = (judgement * judged).reshape(batch, -1).sum(1)
-    judgement = judgement / judged.reshape(batch, -1).sum(1).clamp_min(1)
+    wrong_loss = (wrong_loss * judged).reshape(batch, -1).sum(1)
+    wrong_loss = wrong_loss / judged.reshape(batch, -1).sum(1).clamp_min(1)
     return {
         'choice': ((probability * costs).sum(1) * weight).sum(),
         'best': (best * weight).sum(),
@@ -157,7 +157,7 @@ def losses(network: Network, sample: Sample, pixels: int) -> dict[str, Tensor]:
         'observed_spread': (
             (kept_share * torch.exp(-kept_spread) + kept_spread) * kept_weight
         ).sum(),
-        'wrong': judgement.mean(),
+        'wrong': wrong_loss.mean(),
         'least': (least[:, 0] * weight).sum().detach(),
     }
 
@@ -171,7 +171,7 @@ WEIGHTS = {
     'observed_spread': 0.05,
     'wrong': 1.0,
 }
-"""Of the losses in their sum; *least*, what the best candidate costs, is only looked at."""
+"""Of the losses in their sum; *least*, what the best candidate costs, is only logged."""
 
 
 # -------------------------------------------------------------------------------------- training
@@ -233,7 +233,7 @@ def train(settings: Settings) -> Path:
     )
     real = [RealFrames(folder) for folder in settings.real]
 
-    def look(step: int) -> None:
+    def report(step: int) -> None:
         if not fabric.is_global_zero:
             return
         averaged = cast('DepthChooser', average.module)
@@ -265,9 +265,9 @@ def train(settings: Settings) -> Path:
         optimizer.step()
         optimizer.zero_grad()
         average.update_parameters(raw_network)
-        run.tell(step, parts, 'depth')
+        run.log(step, parts, 'depth')
         if run.validates(step):
-            look(step)
+            report(step)
     return run.path
 
 

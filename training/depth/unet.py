@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 _LEAK = 0.1
-"""Slope of activations below 0. With plain ReLUs whole levels of the U-Net died in training: they
-said 0 everywhere, whatever they saw, and were never taught again."""
+"""Slope of activations below 0. With plain ReLUs whole levels of the U-Net died in training: their
+output was 0 for every input, so that they had no gradient."""
 
 
 class Block(nn.Module):

@@ -77,7 +77,7 @@ def make_examples(
     """Render scenes and measure each with sensors drawn at random.
 
     Args:
-        seed: Of everything.
+        seed: Seed of all that is drawn.
         indices: Which scenes.
         measurements: Of each scene, with a sensor of its own each; 0 for colour and truth alone.
         height: Rows, pixels.

@@ -64,29 +64,29 @@ class Settings:
     """Render scenes and measure them with simulated sensors."""
 
     folder: tyro.conf.Positional[Path]
-    """Where the shards go; what is there already is kept."""
+    """Folder for the shards; those that are there already are kept."""
     frames: int = 3000
     """Frames in all, rounded up to whole shards; 2.8 MB each at 640x480 with 2 measurements."""
     measurements: int = 2
-    """Of each frame, each with another sensor; 0 suffices for depth from colour."""
+    """Measurements of each frame, each by another sensor; 0 suffices for depth from colour."""
     room_share: float = ROOM_SHARE
-    """Of the cameras; they look into the room, the others at what stands in it."""
+    """Share of the cameras that look into the room; the others look at what stands in it."""
     seed: int = 0
-    """Of everything."""
+    """Seed of scenes, cameras and sensors."""
     height: int = 480
-    """Rows, pixels."""
+    """Rows of an image, px."""
     width: int = 640
-    """Columns, pixels."""
+    """Columns of an image, px."""
     shard_frames: int = 50
     """Frames of a shard."""
     shard: int = 0
-    """Which process this one is."""
+    """Number of this process, from 0."""
     shards: int = 1
     """How many processes share the work."""
     threads: int = 0
-    """Of this process; 0 takes all cores."""
+    """CPU threads of this process; 0 takes all cores."""
     device: str = 'cuda' if torch.cuda.is_available() else 'cpu'
-    """Where to render."""
+    """Device that renders."""
     compiled: bool = False
     """Fuse the renderer with torch.compile; worth its minutes on a GPU."""
 

@@ -60,13 +60,13 @@ class UnitGaze(nn.Module):
         return functional.normalize(self.network(grey), dim=1)
 
 
-def euclidean_loss(said: Tensor, gaze: Tensor) -> Tensor:
+def euclidean_loss(output: Tensor, gaze: Tensor) -> Tensor:
     """Return half the squared distance of vectors (B, 3), a mean over eyes, as Caffe's is."""
-    return 0.5 * (said - gaze).square().sum(1).mean()
+    return 0.5 * (output - gaze).square().sum(1).mean()
 
 
-def degrees_between(said: Tensor, gaze: Tensor) -> Tensor:
+def degrees_between(output: Tensor, gaze: Tensor) -> Tensor:
     """Return the angles (B,) between vectors (B, 3) of any length, degrees."""
     # Not from the cosine alone, of which single precision loses angles below a fiftieth degree.
-    across = torch.linalg.cross(said, gaze).norm(dim=1)
-    return torch.rad2deg(torch.atan2(across, (said * gaze).sum(1)))
+    across = torch.linalg.cross(output, gaze).norm(dim=1)
+    return torch.rad2deg(torch.atan2(across, (output * gaze).sum(1)))

@@ -57,13 +57,14 @@ class Settings(RunSettings):
     clean: bool = False
     """Learn from rendered eyes without a camera's flaws; they are validated on with them."""
     refiner: Path | None = None
-    """Of training.synth2real.train_simgan gaze, which all that is learned from goes through."""
+    """Refiner that all training images go through: a checkpoint of
+    training.synth2real.train_simgan gaze, or its ONNX file."""
     steps: int = 10_000
     """Steps of the optimiser."""
     batch: int = 512
     """Eyes of a step, on all devices together."""
     learning_rate: float = 1e-3
-    """Of Adam."""
+    """Learning rate of Adam."""
     checked: int = 2048
     """Eyes that are validated on, at most."""
 
@@ -93,7 +94,7 @@ class RenderedEyes(Dataset[EyeBatch]):
 
     Args:
         batch: Eyes of a batch.
-        seed: Of everything.
+        seed: Seed of all that is drawn.
         clean: Whether to leave out a camera's flaws.
     """
 
@@ -171,7 +172,7 @@ def sources(settings: Settings, local: int) -> tuple[Dataset[EyeBatch], EyeBatch
     """Return what is learned from, and what to validate on.
 
     Args:
-        settings: Which.
+        settings: Settings of the run.
         local: Eyes of a batch on this device.
 
     Raises:
@@ -202,14 +203,16 @@ def sources(settings: Settings, local: int) -> tuple[Dataset[EyeBatch], EyeBatch
 def validate(network: nn.Module, checked: EyeBatch, device: torch.device) -> dict[str, float]:
     """Return mean and median errors, degrees, the share within 7 degrees, and the loss."""
     network.eval()
-    said = torch.cat([network(part.to(device)).float().cpu() for part in checked.grey.split(256)])
+    output = torch.cat(
+        [network(part.to(device)).float().cpu() for part in checked.grey.split(256)]
+    )
     network.train()
-    off_deg = degrees_between(said, checked.gaze)
+    off_deg = degrees_between(output, checked.gaze)
     return {
         'mean_deg': float(off_deg.mean()),
         'median_deg': float(off_deg.median()),
         'within_7deg': float((off_deg <= WITHIN_DEG).float().mean()),
-        'loss': float(euclidean_loss(said, checked.gaze)),
+        'loss': float(euclidean_loss(output, checked.gaze)),
     }
 
 
@@ -224,15 +227,15 @@ def train(settings: Settings) -> Path:
     run = Run(fabric, settings.run, settings, network=raw_network, optimizer=raw_optimizer)
     network, optimizer = fabric.setup(raw_network, raw_optimizer)
 
-    def look(step: int) -> None:
+    def report(step: int) -> None:
         if not fabric.is_global_zero:
             return
         figures = validate(raw_network, checked, fabric.device)
         run.write(step, 'validation', figures)
         shown = EyeBatch(*(value[:48] for value in checked))
         with torch.no_grad():
-            said = raw_network(shown.grey.to(fabric.device)).cpu()
-        run.picture(step, 'validation', sheet(shown.grey, shown.gaze, said))
+            output = raw_network(shown.grey.to(fabric.device)).cpu()
+        run.picture(step, 'validation', sheet(shown.grey, shown.gaze, output))
         fabric.print(
             f'step {step}: gaze {figures["mean_deg"]:.2f} degrees off, median '
             f'{figures["median_deg"]:.2f}, {100 * figures["within_7deg"]:.1f} % within 7',
@@ -240,16 +243,16 @@ def train(settings: Settings) -> Path:
         )
 
     if run.start == 0:
-        look(0)
+        report(0)
     for step, batch in run.steps(run.loader(learned, batched=True)):
         eyes = EyeBatch(*batch)
         loss = euclidean_loss(network(eyes.grey), eyes.gaze)
         fabric.backward(loss)
         optimizer.step()
         optimizer.zero_grad()
-        run.tell(step, {'loss': loss}, 'loss')
+        run.log(step, {'loss': loss}, 'loss')
         if run.validates(step):
-            look(step)
+            report(step)
     model = settings.run / 'model.onnx'
     if fabric.is_global_zero:
         export(raw_network.cpu(), model, checked.grey[:16])
@@ -273,9 +276,9 @@ def export(network: GazeNetwork, path: Path, grey: Tensor) -> None:
         deployed, path, (torch.rand(2, 1, ROWS_PX, COLUMNS_PX),), ['grey'], ['gaze'], free
     )
     session = onnx_export.open_onnx(path)
-    said = torch.from_numpy(session.run(['gaze'], {'grey': grey.numpy()})[0])
+    output = torch.from_numpy(session.run(['gaze'], {'grey': grey.numpy()})[0])
     with torch.no_grad():
-        off_deg = float(degrees_between(said, deployed(grey)).max())
+        off_deg = float(degrees_between(output, deployed(grey)).max())
     if not off_deg <= _SAME_DEG:
         path.unlink()
         raise SystemExit(f'Not exported: ONNX Runtime is {off_deg:.2g} degrees off PyTorch.')

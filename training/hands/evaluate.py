@@ -67,14 +67,14 @@ class Settings:
     rooms: Path | None = None
     """Shards of `training.examples`: what is behind the hands; simple walls without."""
     seed: int = 10_007
-    """Of the rendered hands; no training uses it."""
+    """Seed of the rendered hands; no training uses it."""
     hands_recording: str = 'hands_kinect_v2'
     """The recording that shows a hand."""
     without_hands: tuple[str, ...] = (
         'kinect_v1_kitchen', 'kinect_v1_rooms', 'realsense_tabletop', 'kinect_v1_nyu',
         'xtion_ycb', 'xtion_static_1',
     )  # fmt: skip
-    """Recordings that show none."""
+    """Recordings that show no hand."""
 
 
 def rendered(

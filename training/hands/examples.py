@@ -51,7 +51,7 @@ class Settings:
     """Render hands in bulk."""
 
     folder: tyro.conf.Positional[Path]
-    """Where the shards go; what is there already is kept."""
+    """Folder for the shards; those that are there already are kept."""
     windows: int = 60000
     """Windows around hands; 33 kB each."""
     frames: int = 15000
@@ -59,17 +59,17 @@ class Settings:
     rooms: Path | None = None
     """Shards of `training.examples` whose rooms are behind the hands; simple walls without."""
     seed: int = 0
-    """Of everything."""
+    """Seed of hands and surroundings."""
     shard_size: int = 500
     """Examples of a shard."""
     shard: int = 0
-    """Which process this one is."""
+    """Number of this process, from 0."""
     shards: int = 1
     """How many processes share the work."""
     threads: int = 0
-    """Of this process; 0 takes all cores."""
+    """CPU threads of this process; 0 takes all cores."""
     device: str = 'cuda' if torch.cuda.is_available() else 'cpu'
-    """Where to render."""
+    """Device that renders."""
 
 
 def main(settings: Settings) -> None:

@@ -32,7 +32,7 @@ class Settings:
     """Export a checkpoint of `training.hands.train`."""
 
     checkpoint: tyro.conf.Positional[Path]
-    """Written by training."""
+    """Checkpoint written by the training."""
     model: tyro.conf.Positional[Path]
     """The ONNX file to write."""
     data: Path
@@ -40,7 +40,7 @@ class Settings:
     gate: float = 2e-3
     """Greatest 99.9th percentile of the difference between ONNX and PyTorch."""
     command: str = ''
-    """What made the checkpoint, with its wall time and hardware, for the card."""
+    """Command that made the checkpoint, with its duration and hardware, for the model card."""
 
 
 def main(settings: Settings) -> None:

@@ -110,8 +110,8 @@ class HandJoints(Pyramid):
         down = (torch.arange(rows, device=votes.device) + 0.5) * (2 / rows) - 1
         x = across.expand(rows, columns).flatten() + votes[:, :, 1]
         y = down[:, None].expand(rows, columns).flatten() + votes[:, :, 2]
-        said = torch.stack([x, y, votes[:, :, 3], votes[:, :, 4]], 2)
-        mean = (said * weight[:, :, None]).sum(3)
+        output = torch.stack([x, y, votes[:, :, 3], votes[:, :, 4]], 2)
+        mean = (output * weight[:, :, None]).sum(3)
         return Joints(mean[..., :3], (mean[..., 3] - 2.5).clamp(-5.0, 0.5), kind[:, 0], kind[:, 1])
 
 

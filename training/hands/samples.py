@@ -167,7 +167,7 @@ class Windows(Dataset[Window]):
     Args:
         shards: Of kind 'windows'.
         frames: Of kind 'frames', for windows on what is no hand.
-        seed: Of everything.
+        seed: Seed of all that is drawn.
         used: Which windows.
         count: How many samples there are.
         changed: Else centred, upright and without noise.
@@ -315,7 +315,7 @@ class Frames(Dataset[Frame]):
 
     Args:
         shards: Of kind 'frames'.
-        seed: Of everything.
+        seed: Seed of all that is drawn.
         used: Which frames.
         count: How many samples there are.
         changed: Else as rendered.

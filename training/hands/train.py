@@ -42,7 +42,7 @@ class Settings(LearnerSettings):
     run: tyro.conf.Positional[Path]
     """Folder for checkpoints and TensorBoard; a run found there is continued."""
     network: Literal['joints', 'detector'] = 'joints'
-    """What to train."""
+    """Network to train."""
     width: int = 0
     """Channels of its finest layer; 0 takes the network's own."""
     steps: int = 6000
@@ -50,7 +50,7 @@ class Settings(LearnerSettings):
     batch: int = 64
     """Samples of a step, on all devices together."""
     learning_rate: float = 1.5e-3
-    """At its greatest; it rises over the first 3 % of the steps and falls as a cosine."""
+    """Highest learning rate; it rises over the first 3 % of the steps and falls as a cosine."""
     refiner: Path | None = None
     """Refiner that measures half of the rendered hands, in place of models of sensors: a
     checkpoint of training.synth2real.train_simgan or an ONNX file, see docs/synth2real.md; for
@@ -163,7 +163,7 @@ def validate_detector(network: nn.Module, batches: DataLoader[Frame]) -> dict[st
 
 
 def joint_sheet(sample: Window, joints: Joints, count: int = 16) -> UInt8Array:
-    """Return windows with the skeletons that are said (white) and true (green)."""
+    """Return windows with the predicted skeletons (white) and the true ones (green)."""
     tiles = []
     for i in range(min(count, len(sample.window))):
         level = (255 * (1 - sample.window[i, 0].cpu().numpy()) / 2).astype(np.uint8)
@@ -181,7 +181,7 @@ def joint_sheet(sample: Window, joints: Joints, count: int = 16) -> UInt8Array:
 
 
 def detector_sheet(sample: Frame, found: Detections, count: int = 8) -> UInt8Array:
-    """Return images beside what is said and what is true of them."""
+    """Return images beside the predicted and the true heatmaps of hands."""
     rows = []
     for i in range(min(count, len(sample.depth_m))):
         depth_m = sample.depth_m[i, 0].cpu().numpy()
@@ -234,7 +234,7 @@ def train(settings: Settings) -> Path:
         checked = Frames(shards, settings.seed + 1, held_out, len(held_out))
     watching = fabric.setup_dataloaders(DataLoader(checked, 64), use_distributed_sampler=False)
 
-    def look(step: int) -> None:
+    def report(step: int) -> None:
         if not fabric.is_global_zero:
             return
         average.eval()
@@ -248,16 +248,18 @@ def train(settings: Settings) -> Path:
         )
         average.train()
         run.picture(step, 'validation', picture)
-        told = ', '.join(f'{name} {value:.3f}' for name, value in figures.items())
-        fabric.print(f'step {step}: {told}', flush=True)
+        line = ', '.join(f'{name} {value:.3f}' for name, value in figures.items())
+        fabric.print(f'step {step}: {line}', flush=True)
 
     weights = JOINT_WEIGHTS if joints else DETECTOR_WEIGHTS
     for step, batch in run.steps(run.loader(samples)):
         for group in optimizer.param_groups:
             group['lr'] = learning_rate(step - 1, settings.steps, settings.learning_rate)
-        said = network(batch[0])
+        output = network(batch[0])
         parts = (
-            joint_losses(said, Window(*batch)) if joints else detector_losses(said, Frame(*batch))
+            joint_losses(output, Window(*batch))
+            if joints
+            else detector_losses(output, Frame(*batch))
         )
         loss = sum(weight * parts[name] for name, weight in weights.items())
         fabric.backward(loss)
@@ -265,9 +267,9 @@ def train(settings: Settings) -> Path:
         optimizer.step()
         optimizer.zero_grad()
         average.update_parameters(raw_network)
-        run.tell(step, parts, next(iter(weights)))
+        run.log(step, parts, next(iter(weights)))
         if run.validates(step):
-            look(step)
+            report(step)
     return run.path
 
 

@@ -44,7 +44,7 @@ class Settings:
     sets: tuple[str, ...] = (
         'kinect_v1_nyu', 'kinect_v1_rooms', 'realsense_tabletop', 'kinect_v1_kitchen',
     )  # fmt: skip
-    """Which of them."""
+    """Names of the recordings to use."""
     model: str = 'mono_base'
     """A shipped model, or an ONNX file."""
     output: Path = Path('monocular')
@@ -142,8 +142,8 @@ def main(settings: Settings) -> None:
     for name, pictures in sets.items():
         figures[name] = {kind: scores(each, pictures) for kind, each in predictors.items()}
         for kind, found in figures[name].items():
-            told = ', '.join(f'{metric} {value:.3f}' for metric, value in found.items())
-            print(f'{name}, {len(pictures)} pictures, {kind}: {told}', flush=True)
+            line = ', '.join(f'{metric} {value:.3f}' for metric, value in found.items())
+            print(f'{name}, {len(pictures)} pictures, {kind}: {line}', flush=True)
         rows += picture_rows(learned, pictures[:: max(1, len(pictures) // 2)][:2], name)
     (settings.output / 'figures.json').write_text(json.dumps(figures, indent=1))
     picture = sheet(rows, panel_width_px=320, title='Depth from colour alone')

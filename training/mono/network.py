@@ -4,9 +4,9 @@ What a picture tells is how large things appear, in pixels. Depth divided by the
 follows from that without knowing the lens, so that is what the network says, and multiplying by
 the focal length carries metres from one camera to another (the canonical camera of Yin et al.,
 Metric3D, ICCV 2023). Rays go in beside colours, because what lies level with the horizon or below
-it is told by direction (Facil et al., CAM-Convs, CVPR 2019).
+it is encoded as directions (Facil et al., CAM-Convs, CVPR 2019).
 
-Two heads add up: one says the logarithm of depth up to a constant, affine-invariant in inverse
+Two heads add up: one predicts the logarithm of depth up to a constant, affine-invariant in inverse
 depth as far as the loss is concerned (Ranftl et al., MiDaS, TPAMI 2020), the other that constant.
 """
 
@@ -21,8 +21,8 @@ from torch.nn import functional
 from ..networks.blocks import Residual, convolution
 
 REDUCTION = 5
-"""Pictures are reduced by it before they go in: a room is told by its large shapes, and training
-on small pictures sees many more of them."""
+"""Factor by which pictures are reduced first: a room is recognised by its large shapes, and
+training on small pictures sees many more of them."""
 STRIDE_PX = 16
 """Sizes of reduced pictures are multiples of it."""
 FOCAL_PX = 130.0

@@ -55,7 +55,7 @@ class Views(Dataset[View]):
 
     Args:
         shards: Where they are cut from.
-        seed: Of everything.
+        seed: Seed of all that is drawn.
         size: Rows and columns of a sample, px.
         appearance: None takes whole frames and leaves colours as they are.
         frames: Which frames of the shards are used.

@@ -39,11 +39,11 @@ class Settings(LearnerSettings):
     run: tyro.conf.Positional[Path]
     """Folder for checkpoints and TensorBoard; a run found there is continued."""
     size: Literal['small', 'base'] = 'base'
-    """Of the network."""
+    """Size of the network."""
     steps: int = 4200
     """Steps of the optimiser."""
     learning_rate: float = 1.4e-3
-    """At its greatest."""
+    """Highest learning rate of AdamW."""
     batch: int = 64
     """Samples of a step, on all devices together."""
     height: int = 96
@@ -175,7 +175,7 @@ def train(settings: Settings) -> Path:
     checked = DataLoader(Views(shards, 0, size, None, held_out, len(held_out)), 10)
     real = [RealViews(folder) for folder in settings.real]
 
-    def look(step: int) -> None:
+    def report(step: int) -> None:
         if not fabric.is_global_zero:
             return
         average.eval()
@@ -205,9 +205,9 @@ def train(settings: Settings) -> Path:
         optimizer.step()
         optimizer.zero_grad()
         average.update_parameters(raw_network)
-        run.tell(step, parts, 'metric')
+        run.log(step, parts, 'metric')
         if run.validates(step):
-            look(step)
+            report(step)
     return run.path
 
 

@@ -198,7 +198,7 @@ class Grain(nn.Module):
 class Translator(nn.Module):
     """A generator of depth: says by how much values change, and where there are values.
 
-    With no change said it returns its input, holes and all. Where a hole becomes a value the
+    With an output of 0 it returns its input, holes and all. Where a hole becomes a value the
     change is the value. A pixel is kept by a step whose derivative is that of the sigmoid it cuts
     (Bengio et al., "Estimating or propagating gradients through stochastic neurons", 2013).
 
@@ -224,8 +224,8 @@ class Translator(nn.Module):
     def forward(self, given: Coded) -> Coded:
         """Translate coded depth; H and W are multiples of 4."""
         seen = torch.cat([self.code.seen(given), self.grain(given.kept)], 1)
-        said = self.network(seen).to(given.value.dtype)
-        value, logit = said[:, :1].tanh(), said[:, 1:]
+        output = self.network(seen).to(given.value.dtype)
+        value, logit = output[:, :1].tanh(), output[:, 1:]
         if not self.direct:
             value = given.value * given.kept + value
             logit = logit + _SURE * (2 * given.kept - 1)
@@ -306,7 +306,7 @@ class Translators(nn.Module):
         )
 
 
-class Judges(nn.Module):
+class Discriminators(nn.Module):
     """Both PatchGANs, with instance normalisation as in the paper.
 
     Args:

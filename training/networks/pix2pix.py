@@ -80,7 +80,7 @@ class UNetGenerator(nn.Module):
 
 
 class PatchDiscriminator(nn.Module):
-    """Judges whether patches of an image are real: a logit for every patch that it sees.
+    """Discriminators whether patches of an image are real: a logit for every patch that it sees.
 
     Args:
         inputs: Channels of what is judged; condition and translation together, if conditional.

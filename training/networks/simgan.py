@@ -1,4 +1,4 @@
-"""SimGAN's networks: refiners that make synthetic images look measured, and who judges patches.
+"""SimGAN's networks: refiners that make synthetic images look measured, and discriminators.
 
 A. Shrivastava, T. Pfister, O. Tuzel, J. Susskind, W. Wang, R. Webb, "Learning from Simulated and
 Unsupervised Images through Adversarial Training", CVPR 2017. The paper gives layers and maps; it
@@ -56,7 +56,7 @@ class RefinerLayers(nn.Sequential):
 
     Args:
         inputs: Channels of the image.
-        outputs: Channels of what is said of it.
+        outputs: Channels of the output.
         kernel: Rows and columns of filters; 7 for hands, 3 for gaze.
         blocks: Of two convolutions; 10 for hands, 4 for gaze.
         maps: Channels of features.
@@ -66,7 +66,7 @@ class RefinerLayers(nn.Sequential):
         self, inputs: int, outputs: int, *, kernel: int, blocks: int, maps: int = 64
     ) -> None:
         last = nn.Conv2d(maps, outputs, 1)
-        # With the way around, little is said at first: the refiner starts near the identity.
+        # With the skip connection, a small output makes the refiner start near the identity.
         nn.init.normal_(last.weight, 0, 1e-3)
         assert last.bias is not None
         nn.init.zeros_(last.bias)
@@ -149,15 +149,15 @@ class DepthRefiner(nn.Module):
         grain = shifted(self.grain, hand)
         if self.grainy:
             seen = torch.cat([seen, grain], 1)
-        said = self.layers(seen).to(depth.dtype)
+        output = self.layers(seen).to(depth.dtype)
         if self.direct:
-            image = mean_depth(depth, hand) + RELATIVE_M * said[:, :1]
+            image = mean_depth(depth, hand) + RELATIVE_M * output[:, :1]
         else:
-            image = depth + _CHANGE_M * said[:, :1]
+            image = depth + _CHANGE_M * output[:, :1]
         kept = hand
         if self.holes:
             # Starts with nearly everything kept, and not so surely that it could not change.
-            share = torch.sigmoid(_SUREST * functional.softsign(said[:, 1:] + 1.5))
+            share = torch.sigmoid(_SUREST * functional.softsign(output[:, 1:] + 1.5))
             hit = (shifted(self.chance, hand) < share).to(depth.dtype)
             kept = hand * (hit + (share - share.detach()))
             # What is beside the hand is 2 m away, so its outline is a step, too.
@@ -194,8 +194,8 @@ class GreyRefiner(nn.Module):
 
     def forward(self, image: Tensor) -> Refined:
         """Refine images (B, 1, H, W); all of them is kept."""
-        said = self.layers(seen_grey(Refined(image, image))).to(image.dtype)
-        refined = 0.5 + 0.5 * said if self.direct else image + 0.1 * said
+        output = self.layers(seen_grey(Refined(image, image))).to(image.dtype)
+        refined = 0.5 + 0.5 * output if self.direct else image + 0.1 * output
         return Refined(refined, torch.ones_like(image))
 
 
@@ -266,14 +266,14 @@ REAL, REFINED = 0, 1
 
 
 class Discriminator(nn.Module):
-    """Judges of every patch whether it is real or refined.
+    """Discriminators of every patch whether it is real or refined.
 
     Args:
         inputs: Channels of what it sees.
         layers: All but the last, which is a 1x1 convolution to the two classes.
-        size: Rows and columns of images; for judging them as a whole only.
-        adversarial: 'global' puts a fully connected layer in the place of the last, which judges
-            the whole image: what the paper compares with.
+        size: Rows and columns of images; needed only to classify them as a whole.
+        adversarial: 'global' puts a fully connected layer in the place of the last, which
+            classifies the whole image: what the paper compares with.
     """
 
     def __init__(
@@ -305,7 +305,7 @@ class Discriminator(nn.Module):
 
 
 def patches(layers: Sequence[Layer], size: tuple[int, int]) -> tuple[int, int]:
-    """Return rows and columns of the patches that images of a size are judged in."""
+    """Return rows and columns of the patches that images of a size are classified in."""
     rows, columns = size
     for layer in layers:
         rows, columns = -(-rows // layer.stride), -(-columns // layer.stride)

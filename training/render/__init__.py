@@ -37,7 +37,7 @@ def sample_batch(
     """Return scenes, and cameras in them, ready to render.
 
     Args:
-        seed: Of everything.
+        seed: Seed of all that is drawn.
         indices: Which scenes.
         height: Rows of the pictures, pixels.
         width: Columns; focal lengths are scaled to it.
@@ -80,7 +80,7 @@ def stream(
     """Yield batches without end; shard k of n renders the scenes k, k + n, k + 2 n, ...
 
     Args:
-        seed: Of everything.
+        seed: Seed of all that is drawn.
         batch: Scenes of each batch.
         shard: Which of the workers this one is.
         shards: How many workers there are.

@@ -25,19 +25,19 @@ class Options:
     """What to render."""
 
     output: Path = Path('scenes.png')
-    """Where the contact sheet goes: colour, depth, normals, instances of each scene."""
+    """Image file to write: colour, depth, normals and instances of each scene."""
     scenes: int = 8
     """Scenes on the sheet."""
     first: int = 0
     """Number of the first scene."""
     seed: int = 0
-    """Seed of everything."""
+    """Seed of scenes and cameras."""
     height: int = 480
     """Rows of each picture, pixels."""
     width: int = 640
     """Columns of each picture, pixels."""
     device: str = 'cuda' if torch.cuda.is_available() else 'cpu'
-    """Where to render."""
+    """Device that renders."""
     compiled: bool = False
     """Fuse with torch.compile: a minute or two at the start, then several times faster."""
     shadows: bool = True
@@ -45,7 +45,7 @@ class Options:
     batch: int = 4
     """Scenes rendered together."""
     seconds: float = 5.0
-    """How long to measure the speed; 0 does not."""
+    """Seconds in which the speed is measured; 0 does not measure it."""
 
 
 def tiles(rendering: Rendering, number: int) -> list[np.ndarray]:

@@ -92,15 +92,15 @@ class Options:
     """What to draw."""
 
     output: Path = Path('hands.png')
-    """Where the sheet goes: depth, parts and joints of each hand, in clutter."""
+    """Image file to write: depth, parts and joints of each hand, in clutter."""
     hands: int = 24
     """Hands on the sheet."""
     seed: int = 0
-    """Of everything."""
+    """Seed of hands and surroundings."""
     seconds: float = 3.0
-    """How long to measure the speed; 0 does not."""
+    """Seconds in which the speed is measured; 0 does not measure it."""
     device: str = 'cuda' if torch.cuda.is_available() else 'cpu'
-    """Where to render."""
+    """Device that renders."""
 
 
 if __name__ == '__main__':

@@ -129,11 +129,11 @@ class Settings:
     output: Path
     """Folder for numbers (JSON, Markdown) and pictures (PNG); created."""
     cameras: int = 4
-    """Simulated cameras per frame."""
+    """Simulated cameras for each frame."""
     seed: int = 0
     """Picks the cameras and their noise."""
     recordings: tuple[str, ...] = tuple(RECORDINGS)
-    """Which recordings."""
+    """Names of the recordings to use."""
 
 
 class Real(NamedTuple):

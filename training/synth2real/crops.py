@@ -82,7 +82,7 @@ def augmented(
 
     Args:
         crops: As they are.
-        generator: Draws how much.
+        generator: Draws angle, shift and scale.
         turn_deg: At most; 20 in SimGAN's paper.
         shift: Of the crop, at most, as a share of its size; sizes change by as much.
     """
@@ -142,7 +142,7 @@ class SyntheticHands(Dataset[HandCrops]):
     Args:
         joints: 14, 16 or 21.
         batch: Hands of a batch.
-        seed: Of everything.
+        seed: Seed of all that is drawn.
         augment: Whether to change them.
         count: Batches, if there shall be an end.
     """

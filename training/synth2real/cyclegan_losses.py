@@ -9,9 +9,9 @@ from torch.nn import functional
 from ..networks.cyclegan import Coded
 
 
-def least_squares(said: Tensor, *, real: bool) -> Tensor:
+def least_squares(output: Tensor, *, real: bool) -> Tensor:
     """Return the mean square of what a discriminator's answers lack to 1, if real, or to 0."""
-    return functional.mse_loss(said, torch.full_like(said, float(real)))
+    return functional.mse_loss(output, torch.full_like(output, float(real)))
 
 
 def value_loss(made: Coded, wanted: Coded) -> Tensor:
@@ -29,6 +29,6 @@ def validity_loss(made: Coded, wanted: Coded) -> Tensor:
     return functional.binary_cross_entropy_with_logits(made.logit, wanted.kept)
 
 
-def told_right(on_real: Tensor, on_fake: Tensor) -> Tensor:
+def discriminator_accuracy(on_real: Tensor, on_fake: Tensor) -> Tensor:
     """Return the share of patches that a discriminator is right about; 1/2 is guessing."""
     return ((on_real > 0.5).float().mean() + (on_fake < 0.5).float().mean()) / 2

@@ -67,7 +67,7 @@ class CleanHands(Dataset[HandCrops]):
     Args:
         joints: 14, 16 or 21.
         batch: Hands of a batch.
-        seed: Of everything.
+        seed: Seed of all that is drawn.
         size_px: Rows and columns of crops.
         keep: Batches that are rendered once, kept in memory as 16-bit counts of 0.1 mm, and come
             again; 0 renders always new ones.

@@ -4,7 +4,7 @@ W. He, Z. Xie, Y. Li, X. Wang, W. Cai, "Synthesizing depth hand images with GANs
 for hand pose estimation", Sensors 19(13):2919, 2019. What its networks do is theirs: 14 joints in,
 128x128 depth out, and a discriminator whose second head is the posterior of the joints. The layers
 are DCGAN's (Radford et al., ICLR 2016), as every generator of such pictures has them. Two things
-are ours: that there is a hand at all is said apart from how far it is, and joints are not only
+are ours: whether there is a hand is predicted apart from how far it is, and joints are not only
 numbers to the generator, but also drawn into what it makes of them.
 """
 
@@ -78,8 +78,8 @@ class PoseGenerator(nn.Module):
         x = self.first(joints.flatten(1)).unflatten(1, (-1, _SMALLEST_PX, _SMALLEST_PX))
         for up in self.ups:
             x = up(self._with_joints(x, joints))
-        said = self.last(self._with_joints(x, joints))
-        value, logit = said[:, :1].tanh(), said[:, 1:]
+        output = self.last(self._with_joints(x, joints))
+        value, logit = output[:, :1].tanh(), output[:, 1:]
         share = logit.sigmoid()
         kept = (logit > 0).to(share.dtype) + (share - share.detach())
         return Coded(value, kept, logit)
@@ -103,7 +103,7 @@ class Judgement(NamedTuple):
 
 
 class PoseDiscriminator(nn.Module):
-    """Judges depth of hands and finds their joints, with two heads on the same features.
+    """Discriminators depth of hands and finds their joints, with two heads on the same features.
 
     Args:
         width: Channels after the first layer; after each other twice that, eightfold at most.

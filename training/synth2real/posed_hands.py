@@ -41,7 +41,7 @@ class RenderedPoses(Dataset[Posed]):
     """Rendered hands without a sensor, each a function of a seed and its number.
 
     Args:
-        seed: Of everything.
+        seed: Seed of all that is drawn.
         count: How many there are.
         size_px: Rows and columns of crops.
         keep: Hands that are rendered once and come again; 0 renders new ones.

@@ -51,7 +51,7 @@ class Settings:
     width: int = 128
     """Columns of frames, px."""
     count: int = 64
-    """Images."""
+    """Images to score on."""
 
 
 @torch.no_grad()
@@ -64,7 +64,7 @@ def hand_pairs(count: int, size_px: int, seed: int = _SEED) -> tuple[Tensor, Ten
     Args:
         count: How many.
         size_px: Rows and columns.
-        seed: Of everything.
+        seed: Seed of all that is drawn.
 
     Returns:
         Both (count, 1, size_px, size_px), metres nearer than 2 m, 0 beside the hand and in holes.

@@ -52,7 +52,7 @@ class Best:
         self.score, self.step = math.inf, 0
         self.weights: dict[str, Tensor] = {}
 
-    def offer(self, score: float, step: int, network: nn.Module) -> bool:
+    def update(self, score: float, step: int, network: nn.Module) -> bool:
         """Keep the weights if they are better, and return whether they are."""
         better = score < self.score
         if better:
@@ -110,10 +110,12 @@ def train(settings: HandSettings | GazeSettings) -> Path:
     refiner, refiner_optimizer = fabric.setup(raw_refiner, refiner_adam)
     discriminator, discriminator_optimizer = fabric.setup(raw_discriminator, discriminator_adam)
     grid = (1, 1) if settings.adversarial == 'global' else patches(domain.layers, domain.size)
-    fabric.print(f'{len(domain.checked)} images of {domain.size} are judged in {grid} patches.')
+    fabric.print(
+        f'{len(domain.checked)} images of {domain.size} are classified in {grid} patches.'
+    )
 
     @torch.no_grad()
-    def look(step: int) -> None:
+    def report(step: int) -> None:
         device = fabric.device
         parts = domain.checked.to(device).split(settings.batch)
         with computing():
@@ -125,12 +127,12 @@ def train(settings: HandSettings | GazeSettings) -> Path:
         figures['real_found'] = float(accuracy(on_real, REAL))
         run.write(step, 'validation', figures)
         run.picture(step, 'validation', domain.sheet(domain.checked, after.cpu(), domain.wanted))
-        told = ', '.join(f'{name} {value:.3g}' for name, value in figures.items())
+        line = ', '.join(f'{name} {value:.3g}' for name, value in figures.items())
         # A run that was interrupted keeps what one that was not would have kept.
         regular = step % settings.validate_every == 0 or step == settings.steps
         if regular and step > settings.refiner_alone + settings.discriminator_alone:
-            told += '; best so far' * best.offer(domain.score(figures), step, raw_refiner)
-        fabric.print(f'step {step}: {told}', flush=True)
+            line += '; best so far' * best.update(domain.score(figures), step, raw_refiner)
+        fabric.print(f'step {step}: {line}', flush=True)
 
     rounds = Rounds(domain.synthetic, domain.real, settings)
     loader = fabric.setup_dataloaders(
@@ -143,7 +145,7 @@ def train(settings: HandSettings | GazeSettings) -> Path:
     )
     step = run.start
     if step == 0:
-        look(0)
+        report(0)
     for step, (synthetic, real) in run.steps(loader):
         wanted = updates(step, settings)
         for optimizer in (refiner_optimizer, discriminator_optimizer):
@@ -177,17 +179,17 @@ def train(settings: HandSettings | GazeSettings) -> Path:
             with computing():
                 on_refined = discriminator(domain.seen(known(history.mixed(now)))).float()
                 on_real = discriminator(domain.seen(known(measured))).float()
-            judged = adversarial(on_refined, REFINED) + adversarial(on_real, REAL)
+            discriminator_loss = adversarial(on_refined, REFINED) + adversarial(on_real, REAL)
             discriminator_optimizer.zero_grad()
-            fabric.backward(judged)
+            fabric.backward(discriminator_loss)
             discriminator_optimizer.step()
-            losses['discriminator'] = judged
+            losses['discriminator'] = discriminator_loss
             right = accuracy(on_refined, REFINED) + accuracy(on_real, REAL)
             losses['accuracy'] = right / 2
 
-        run.tell(step, losses, next(iter(losses)))
+        run.log(step, losses, next(iter(losses)))
         if run.validates(step):
-            look(step)
+            report(step)
             late = step - max(best.step, settings.refiner_alone + settings.discriminator_alone)
             if 0 < settings.patience * settings.validate_every <= late:
                 fabric.print(f'No better refiner since step {best.step}.')

@@ -34,7 +34,7 @@ from .simgan_settings import GazeSettings, HandSettings, Settings, updates
 
 UInt8Array = npt.NDArray[np.uint8]
 MOST_DROPPED = 0.25
-"""Of the pixels of hands; weights that drop more are not kept, however real the rest looks."""
+"""Share of the pixels of hands: weights that drop more are not kept, whatever the rest is like."""
 AREA_OFF = 0.04
 """Of the pixels of hands, how far what is dropped may be from what real hands lack, where that is
 known; kernel distances are as content with a few holes anywhere."""

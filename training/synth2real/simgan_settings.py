@@ -18,34 +18,34 @@ class Settings(RunSettings):
     run: tyro.conf.Positional[Path]
     """Folder for checkpoints, TensorBoard and the model; a run found there is continued."""
     blocks: int
-    """Of the refiner."""
+    """Residual blocks of the refiner."""
     kernel: int
     """Rows and columns of the refiner's filters, odd."""
     maps: int = 64
     """Channels of the refiner's features."""
     direct: bool = False
-    """The refiner says the image, as in the paper, instead of its change."""
+    """The refiner predicts the image, as in the paper, instead of its change."""
     refiner_alone: int
     """Steps at first in which the refiner learns to return its input."""
     discriminator_alone: int = 200
-    """Steps after these in which the discriminator learns to tell."""
+    """Steps after these in which the discriminator alone learns."""
     refiner_steps: int
-    """Of each step after these: the paper's K_g."""
+    """Updates of the refiner in each later step, the paper's K_g."""
     discriminator_steps: int = 1
-    """Of each step after these: the paper's K_d."""
+    """Updates of the discriminator in each later step, the paper's K_d."""
     learning_rate: float = 5e-4
-    """Of both, with Adam."""
+    """Learning rate of Adam, for both networks."""
     drop_after: float = 0.6
     """Share of the steps after which the learning rate is a tenth; 1 never drops it."""
     psi: str = 'identity'
     """What self-regularisation keeps: identity, derivatives, mean (of the image), or the
     checkpoint of training.synth2real.train_hourglass whose heatmaps are kept."""
     self_weight: float
-    """Of self-regularisation, for each unit: a millimetre, a level of 255, a unit of heatmaps."""
+    """Weight of self-regularisation, for each millimetre, level of 255, or unit of heatmaps."""
     history: int = 512
     """Refined images kept for the discriminator, the paper's B; 0 keeps none."""
     adversarial: Literal['local', 'global'] = 'local'
-    """Whether patches or whole images are judged."""
+    """Whether the discriminator classifies patches or whole images."""
     patience: int = 0
     """Validations without a better refiner after which the run ends; 0 does not."""
     checked: int = 32
@@ -72,7 +72,7 @@ class HandSettings(Settings):
     size: int = 224
     """Rows and columns of crops, px."""
     blocks: int = 10
-    """Of the refiner."""
+    """Residual blocks of the refiner."""
     kernel: int = 7
     """Rows and columns of the refiner's filters, odd."""
     holes: bool = False
@@ -87,13 +87,13 @@ class HandSettings(Settings):
     refiner_alone: int = 500
     """Steps at first in which the refiner learns to return its input."""
     refiner_steps: int = 2
-    """Of each step after these: the paper's K_g."""
+    """Updates of the refiner in each later step, the paper's K_g."""
     self_weight: float = 0.01
-    """Of self-regularisation, for each unit: a millimetre, or a unit of heatmaps."""
+    """Weight of self-regularisation, for each millimetre, or unit of heatmaps."""
     pose: Path | None = None
     """Checkpoint of training.synth2real.train_hourglass, which measures how far joints move."""
     drift_px: float = 1.0
-    """By how much they may, for a refiner to be kept, px of the crop."""
+    """Mean distance that joints may move for weights to be kept, px of the crop."""
     kept_batches: int = 512
     """Batches that are rendered once and kept; then they come again."""
 
@@ -112,15 +112,15 @@ class GazeSettings(Settings):
     width: int = 55
     """Columns of images, px."""
     blocks: int = 4
-    """Of the refiner."""
+    """Residual blocks of the refiner."""
     kernel: int = 3
     """Rows and columns of the refiner's filters, odd."""
     refiner_alone: int = 1000
     """Steps at first in which the refiner learns to return its input."""
     refiner_steps: int = 50
-    """Of each step after these: the paper's K_g."""
+    """Updates of the refiner in each later step, the paper's K_g."""
     self_weight: float = 0.005
-    """Of self-regularisation, for each of 255 levels."""
+    """Weight of self-regularisation, for each of 255 levels."""
 
 
 class Updates(NamedTuple):

@@ -97,7 +97,7 @@ def train_depth_features(
     """Return VGG-19's layers, narrower, trained to find joints in depth, and the last loss.
 
     What serves where no weights of VGG-19 are given. Joints are found by a linear layer on the
-    mean of each quarter of relu5_1, by Adam; what features of noise mean it is not told.
+    mean of each quarter of relu5_1, by Adam.
 
     Args:
         batches: One a step.

@@ -39,15 +39,15 @@ def orders(count: int, batch: int, seed: int) -> Iterator[Tensor]:
 
 
 def train_cell(
-    settings: Settings, learned: Pool, seed: int, tell: Callable[[int, float], None]
+    settings: Settings, learned: Pool, seed: int, log: Callable[[int, float], None]
 ) -> StackedHourglass:
     """Train the hourglass of a cell.
 
     Args:
-        settings: Of it.
+        settings: Settings of the table.
         learned: Hands it learns from.
         seed: Of its weights, the order, and augmentation.
-        tell: Is told every step and its loss.
+        log: Called with every step and its loss.
     """
     torch.manual_seed(seed)
     network = StackedHourglass(
@@ -68,7 +68,7 @@ def train_cell(
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        tell(step + 1, loss.item() if step % 20 == 0 else math.nan)
+        log(step + 1, loss.item() if step % 20 == 0 else math.nan)
     return network.eval()
 
 
@@ -120,13 +120,13 @@ def done(
     name = f'{cell.learned}, {cell.times}x, seed {cell.seed}'
     task = progress.add_task(name, total=settings.steps)
 
-    def tell(step: int, loss: float) -> None:
+    def log(step: int, loss: float) -> None:
         described = f'{name}: loss {loss:.3f}' if math.isfinite(loss) else None
         progress.update(task, completed=step, description=described)
 
     count = cell.times * settings.hands
     began = time.monotonic()
-    network = train_cell(settings, Pool(*(part[:count] for part in hands)), cell.seed, tell)
+    network = train_cell(settings, Pool(*(part[:count] for part in hands)), cell.seed, log)
     figures = test_cell(network, held_out, settings)
     figures['seconds'] = round(time.monotonic() - began, 1)
     progress.remove_task(task)

@@ -31,8 +31,8 @@ def table(cells: dict[Cell, dict[str, Any]], settings: Settings) -> str:
         row = f'{name:{width}}'
         for times in settings.times:
             mean, spread = mean_and_spread(scores(cells, name, times))
-            told = f'{mean:.1f}' + (f' +- {spread:.1f}' if math.isfinite(spread) else '')
-            row += f'{told:>18}'
+            line = f'{mean:.1f}' + (f' +- {spread:.1f}' if math.isfinite(spread) else '')
+            row += f'{line:>18}'
         lines.append(row)
     return '\n'.join(lines)
 

@@ -29,9 +29,9 @@ class Settings:
     with a stack of 32 features and heatmaps of 32 px, a SimGAN of 600 steps with 3 blocks
     of 16 maps of 3x3. Anything that is asked for besides stays as it is asked for."""
     hands: int = 20_000
-    """Hands at 1x."""
+    """Hands of the smallest training set, 1x."""
     times: tuple[int, ...] = (1, 3)
-    """How many times as many hands."""
+    """Sizes of the training sets, as multiples of --hands."""
     tested: int = 2000
     """'Real' hands that are tested on."""
     seeds: int = 1
@@ -39,7 +39,7 @@ class Settings:
     size: int = 224
     """Rows and columns of crops, px."""
     stacks: int = 2
-    """Hourglasses."""
+    """Hourglasses in the network."""
     features: int = 256
     """Channels of the hourglass."""
     heatmap: int = 64
@@ -49,16 +49,16 @@ class Settings:
     batch: int = 16
     """Hands of a step."""
     learning_rate: float = 1e-3
-    """Of Adam at its highest."""
+    """Highest learning rate of Adam."""
     simgan_steps: int = 4000
     """Steps of the SimGAN that is trained if no refiner is given."""
     mixed: bool = False
     """Cells compute in bfloat16 where that is precise enough: faster on GPUs, and on CPUs with
     AMX."""
     workers: int = 0
-    """Processes that render."""
+    """Processes that render hands."""
     device: str = 'cuda' if torch.cuda.is_available() else 'cpu'
-    """Where to train."""
+    """Device that trains."""
 
     MAY_DIFFER: ClassVar[frozenset[str]] = frozenset({
         'run', 'refiner', 'research', 'hands', 'times', 'seeds', 'workers', 'device',

@@ -40,14 +40,14 @@ from ..networks.cyclegan import (
     HAND_CODE,
     Code,
     DepthTranslator,
-    Judges,
+    Discriminators,
     Translator,
     Translators,
 )
 from ..networks.hourglass import load_hourglass
 from ..refiners import FRAMES, HANDS, export_refiner
 from ..running import Run, RunSettings, commit
-from .cyclegan_losses import least_squares, told_right, validity_loss, value_loss
+from .cyclegan_losses import discriminator_accuracy, least_squares, validity_loss, value_loss
 from .hand_metrics import change_mm, drift_px, hole_share, kernel_distance, patch_features
 from .image_pool import ImagePool
 from .unpaired import Depths, Unpaired, UnpairedDepths, first, frame_domains, hand_domains
@@ -80,23 +80,24 @@ class Settings(RunSettings):
     batch: int = 4
     """Images of each domain in a step; 1 in the paper."""
     channels: int = 64
-    """Of the finest features of all networks."""
+    """Channels of the finest features of all networks."""
     blocks: int = 6
-    """Of the generators."""
+    """Residual blocks of the generators."""
     patch_layers: int = 3
-    """Of the discriminators; 3 see 70x70 px, 2 see 34x34, 1 sees 16x16."""
+    """Layers of the discriminators: 3 see 70x70 px, 2 see 34x34, 1 sees 16x16."""
     direct: bool = False
     """Generators say depth, as in the paper, not its change."""
     cycle_weight: float = 10.0
-    """Of coming back, the paper's lambda; the unit is 15 cm, or a factor of 7.4 in frames."""
+    """Weight of cycle consistency, the paper's lambda; its unit is 15 cm, or a factor of 7.4 in
+    frames."""
     identity_weight: float = 0.5
-    """Of leaving what needs no translation, in parts of the cycle's."""
+    """Weight of the identity loss, as a share of the cycle weight."""
     validity_weight: float = 0.1
-    """Of holes and values being holes and values again, in parts of the same."""
+    """Weight of the loss on what is a hole and what is not, as a share of the cycle weight."""
     pool: int = 50
     """Earlier translations that discriminators are shown."""
     learning_rate: float = 2e-4
-    """Of Adam."""
+    """Learning rate of Adam."""
     pose: Path | None = None
     """Checkpoint of `training.synth2real.train_hourglass`, to see how far joints move."""
     checked: int = 64
@@ -144,7 +145,7 @@ def translated(translator: Translator, depth: Tensor) -> Tensor:
 @torch.no_grad()
 def validate(
     translators: Translators,
-    judges: Judges,
+    discriminators: Discriminators,
     code: Code,
     synthetic: Tensor,
     real: Tensor,
@@ -154,7 +155,7 @@ def validate(
 
     Args:
         translators: Both.
-        judges: Both.
+        discriminators: Both.
         code: Of depth.
         synthetic: (B, 1, H, W).
         real: (B, 1, H, W).
@@ -171,9 +172,9 @@ def validate(
     again = translated(translators.real2synth, made)
     both = (synthetic != 0) & (again != 0)
     change = change_mm(synthetic, made)
-    device = next(judges.parameters()).device
+    device = next(discriminators.parameters()).device
     on_real, on_made = (
-        judges.real(code.seen(code.encode(depth.to(device))[0])) for depth in (real, made)
+        discriminators.real(code.seen(code.encode(depth.to(device))[0])) for depth in (real, made)
     )
     features = patch_features(real)
     figures = {
@@ -186,7 +187,7 @@ def validate(
         'holes_real': hole_share(real),
         'kernel_before': kernel_distance(patch_features(synthetic), features),
         'kernel_after': kernel_distance(patch_features(made), features),
-        'judged': float(told_right(on_real, on_made)),
+        'discriminator_accuracy': float(discriminator_accuracy(on_real, on_made)),
     }
     if pose is not None:
         figures['drift_px'] = drift_px(pose, synthetic, made)
@@ -211,11 +212,11 @@ def train(settings: Settings) -> Path:
         width=settings.channels, blocks=settings.blocks, direct=settings.direct,
     )  # fmt: skip
     raw_translators = Translators(make)
-    raw_judges = Judges(width=settings.channels, layers=settings.patch_layers)
+    raw_discriminators = Discriminators(width=settings.channels, layers=settings.patch_layers)
     adam = partial(torch.optim.Adam, lr=settings.learning_rate, betas=(0.5, 0.999))
-    translators_adam, judges_adam = (
+    translators_adam, discriminators_adam = (
         adam(raw_translators.parameters()),
-        adam(raw_judges.parameters()),
+        adam(raw_discriminators.parameters()),
     )
     pools = ImagePool(settings.pool), ImagePool(settings.pool)
     run = Run(
@@ -223,39 +224,41 @@ def train(settings: Settings) -> Path:
         settings.run,
         settings,
         translators=raw_translators,
-        judges=raw_judges,
+        judges=raw_discriminators,
         translators_optimizer=translators_adam,
-        judges_optimizer=judges_adam,
+        judges_optimizer=discriminators_adam,
         synthetic_pool=pools[0],
         real_pool=pools[1],
     )
     translators, translators_optimizer = fabric.setup(raw_translators, translators_adam)
-    judges, judges_optimizer = fabric.setup(raw_judges, judges_adam)
+    discriminators, discriminators_optimizer = fabric.setup(
+        raw_discriminators, discriminators_adam
+    )
     samples = UnpairedDepths(synthetic_depths, real_depths, settings.steps * settings.batch)
 
-    def look(step: int) -> None:
+    def report(step: int) -> None:
         raw_translators.eval()
         figures = validate(
-            raw_translators, raw_judges, code, checked_synthetic, checked_real, pose
+            raw_translators, raw_discriminators, code, checked_synthetic, checked_real, pose
         )
         run.write(step, 'validation', figures)
         run.picture(step, 'validation', sheet(raw_translators, checked_synthetic, checked_real))
         raw_translators.train()
-        told = ', '.join(f'{name} {value:.3f}' for name, value in figures.items())
-        fabric.print(f'step {step}: {told}', flush=True)
+        line = ', '.join(f'{name} {value:.3f}' for name, value in figures.items())
+        fabric.print(f'step {step}: {line}', flush=True)
 
     if run.start == 0:
-        look(0)
+        report(0)
     for step, batch in run.steps(run.loader(samples)):
         (synthetic, _), (real, _) = (code.encode(depth) for depth in Unpaired(*batch))
         rate = falling(step - 1, settings.steps, settings.learning_rate)
-        for optimizer in (translators_optimizer, judges_optimizer):
+        for optimizer in (translators_optimizer, discriminators_optimizer):
             optimizer.param_groups[0]['lr'] = rate
 
         # Generators: be taken for the other domain, come back, and leave alone what is there.
         cycle = translators(synthetic, real)
         made_synthetic, made_real = code.seen(cycle.synthetic_of), code.seen(cycle.real_of)
-        on_synthetic, on_real = judges(made_synthetic, made_real)
+        on_synthetic, on_real = discriminators(made_synthetic, made_real)
         returned = (cycle.synthetic_again, synthetic), (cycle.real_again, real)
         same = (cycle.same_synthetic, synthetic), (cycle.same_real, real)
         losses = {
@@ -277,24 +280,27 @@ def train(settings: Settings) -> Path:
 
         # Discriminators: which of both is real? They learn half as fast, as in the paper.
         old = pools[0].exchanged(made_synthetic), pools[1].exchanged(made_real)
-        on_fakes = judges(*old)
-        on_reals = judges(code.seen(synthetic), code.seen(real))
-        judged = torch.stack(
+        on_fakes = discriminators(*old)
+        on_reals = discriminators(code.seen(synthetic), code.seen(real))
+        discriminator_loss = torch.stack(
             [
-                least_squares(said, real=kind) / 2
+                least_squares(output, real=kind) / 2
                 for kind, both in ((True, on_reals), (False, on_fakes))
-                for said in both
+                for output in both
             ]
         ).sum()
-        judges_optimizer.zero_grad()
-        fabric.backward(judged)
-        judges_optimizer.step()
+        discriminators_optimizer.zero_grad()
+        fabric.backward(discriminator_loss)
+        discriminators_optimizer.step()
 
-        right = [told_right(*pair) for pair in zip(on_reals, on_fakes, strict=True)]
-        losses |= {'discriminators': judged, 'told_right': torch.stack(right).mean()}
-        run.tell(step, losses, 'cycle')
+        right = [discriminator_accuracy(*pair) for pair in zip(on_reals, on_fakes, strict=True)]
+        losses |= {
+            'discriminators': discriminator_loss,
+            'discriminator_accuracy': torch.stack(right).mean(),
+        }
+        run.log(step, losses, 'cycle')
         if run.validates(step):
-            look(step)
+            report(step)
     made = settings.run / 'synth2real.onnx'
     if fabric.is_global_zero:
         raw_translators.cpu().eval()

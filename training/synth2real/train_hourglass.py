@@ -56,19 +56,20 @@ class Settings(RunSettings):
     batch: int = 16
     """Hands of a step, on all devices together."""
     stacks: int = 2
-    """Hourglasses."""
+    """Hourglasses in the network."""
     features: int = 256
-    """Channels."""
+    """Channels of the hourglass."""
     learning_rate: float = 2.5e-4
-    """Of RMSprop, as in the paper on hourglasses."""
+    """Learning rate of RMSprop, as in the paper on hourglasses."""
     decay: float = 0.0
-    """Of the average of the weights that is validated, each step; 0 validates them as they are."""
+    """Decay of the moving average of the weights, each step; 0 validates the weights
+    themselves."""
     checked: int = 8
     """Batches of rendered hands that are validated on."""
     validate_every: int = 2000
     """Steps between validations."""
     precision: Literal['32-true', 'bf16-mixed'] = '32-true'
-    """bf16-mixed is faster on GPUs."""
+    """Precision; bf16-mixed is faster on GPUs."""
 
     # Each device has batches of its own, so that their number decides what is learned.
     MAY_DIFFER: ClassVar[frozenset[str]] = RunSettings.MAY_DIFFER - {'devices', 'nodes'} | {
@@ -104,7 +105,7 @@ def sources(settings: Settings, local: int) -> tuple[Dataset[HandCrops], list[Ha
     """Return what is learned from, and batches to validate on.
 
     Args:
-        settings: Which.
+        settings: Settings of the run.
         local: Hands of a batch on this device.
 
     Raises:
@@ -155,7 +156,7 @@ def train(settings: Settings) -> Path:
     network, optimizer = fabric.setup(raw_network, raw_optimizer)
     average = average.to(fabric.device)
 
-    def look(step: int) -> None:
+    def report(step: int) -> None:
         if not fabric.is_global_zero:
             return
         figures = validate(average, checked, fabric.device)
@@ -171,7 +172,7 @@ def train(settings: Settings) -> Path:
         )
 
     if run.start == 0:
-        look(0)
+        report(0)
     for step, batch in run.steps(run.loader(learned, batched=True)):
         crops = HandCrops(*batch)
         loss = heatmap_loss(network(crops.depth), crops.joints_px, CROP_PX)
@@ -179,9 +180,9 @@ def train(settings: Settings) -> Path:
         optimizer.step()
         optimizer.zero_grad()
         average.update_parameters(raw_network)
-        run.tell(step, {'loss': loss}, 'loss')
+        run.log(step, {'loss': loss}, 'loss')
         if run.validates(step):
-            look(step)
+            report(step)
     return run.path
 
 

@@ -92,29 +92,31 @@ class Settings(RunSettings):
     batch: int = 16
     """Hands of a step."""
     channels: int = 64
-    """Of the finest features of all networks."""
+    """Channels of the finest features of all networks."""
     pictures: bool = True
     """Draw joints into the generator's features; without, they are 42 numbers to it."""
     learning_rate: float = 2e-4
-    """Of Adam."""
+    """Learning rate of Adam."""
     adversarial_weight: float = 0.1
-    """Of being taken for real."""
+    """Weight of the adversarial loss of the generator."""
     joints_weight: float = 10.0
-    """Of the joints that the discriminator finds, squared, in units of 150 mm."""
+    """Weight of the squared error of the joints that the discriminator finds, in units of 150
+    mm."""
     l2_weight: float = 100.0
-    """Of the image that belongs to the joints, squared, in units of 150 mm."""
+    """Weight of the squared difference from the image that has these joints, in units of 150
+    mm."""
     validity_weight: float = 20.0
-    """Of where there is a hand in it."""
+    """Weight of the loss on where there is a hand."""
     content_weight: float = 1.0
-    """Of the features of the image that belongs to the joints."""
+    """Weight of the content loss: features of the image that has these joints."""
     style_weight: float = 10.0
-    """Of the Gram matrices of the style."""
+    """Weight of the style loss: Gram matrices of features."""
     variation_weight: float = 0.1
-    """Of differences between neighbours, in units of 150 mm."""
+    """Weight of the total variation, in units of 150 mm."""
     styles: int = 64
     """Crops whose mean Gram matrices are the style."""
     feature_steps: int = 1000
-    """Of the features that are trained here."""
+    """Steps in which the features are trained where --vgg is not given."""
     feature_width: int = 8
     """Channels of their first layer; VGG-19 has 64."""
     checked: int = 64
@@ -176,12 +178,12 @@ def features_of(settings: Settings, learned: Dataset[Posed]) -> tuple[Vgg19, str
     """
     if settings.vgg is not None:
         return load_vgg19(settings.vgg), f'Features: VGG-19, weights of {settings.vgg}.'
-    told = (
+    line = (
         f'Features: no --vgg, so the layers of VGG-19 with {settings.feature_width} channels in '
         'place of 64, trained here to find joints in depth'
     )
     if (settings.run / 'checkpoint.pt').exists():
-        return Vgg19(settings.feature_width).eval().requires_grad_(False), f'{told}, earlier.'
+        return Vgg19(settings.feature_width).eval().requires_grad_(False), f'{line}, earlier.'
 
     def batches() -> Iterator[Posed]:
         for step in range(settings.feature_steps):
@@ -190,7 +192,7 @@ def features_of(settings: Settings, learned: Dataset[Posed]) -> tuple[Vgg19, str
             yield Posed(*(torch.stack(field) for field in zip(*picked, strict=True)))
 
     network, loss = train_depth_features(batches(), width=settings.feature_width)
-    return network, f'{told} in {settings.feature_steps} steps, to a loss of {loss:.4f}.'
+    return network, f'{line} in {settings.feature_steps} steps, to a loss of {loss:.4f}.'
 
 
 def squared(made: Coded, wanted: Coded) -> Tensor:
@@ -257,7 +259,7 @@ def train(settings: Settings) -> Path:
     adams = [
         adam(network.parameters()) for network in (raw_generator, raw_discriminator, raw_estimator)
     ]
-    features, told = features_of(settings, learned)
+    features, line = features_of(settings, learned)
     run = Run(
         fabric,
         settings.run,
@@ -270,7 +272,7 @@ def train(settings: Settings) -> Path:
         estimator_optimizer=adams[2],
         **({} if settings.vgg else {'features': features}),
     )
-    fabric.print(told)
+    fabric.print(line)
     generator, generator_optimizer = fabric.setup(raw_generator, adams[0])
     discriminator, discriminator_optimizer = fabric.setup(raw_discriminator, adams[1])
     estimator, estimator_optimizer = fabric.setup(raw_estimator, adams[2])
@@ -279,7 +281,7 @@ def train(settings: Settings) -> Path:
         # Recorded hands have no middle but the mean of their pixels.
         styled = features(grey_of(HAND_CODE.encode(style)[0]).to(fabric.device))
 
-    def look(step: int) -> None:
+    def report(step: int) -> None:
         for network in (raw_generator, raw_estimator):
             network.eval()
         figures, depth = validate(raw_generator, raw_estimator, checked, style)
@@ -291,7 +293,7 @@ def train(settings: Settings) -> Path:
         fabric.print(f'step {step}: {shown}', flush=True)
 
     if run.start == 0:
-        look(0)
+        report(0)
     for step, batch in run.steps(run.loader(learned)):
         poses = Posed(*batch)
         real = coded_around(poses.depth, poses.distance_m)
@@ -336,11 +338,16 @@ def train(settings: Settings) -> Path:
         estimator_optimizer.step()
 
         right = (on_real.logit > 0).float().mean() / 2 + (on_made.logit < 0).float().mean() / 2
-        losses |= {'discriminator': judged, 'found': found, 'estimator': off, 'told_right': right}
+        losses |= {
+            'discriminator': judged,
+            'found': found,
+            'estimator': off,
+            'discriminator_accuracy': right,
+        }
         losses['value_mm'] = 1e3 * HAND_CODE.unit * value_loss(made, real)
-        run.tell(step, losses, 'value_mm')
+        run.log(step, losses, 'value_mm')
         if run.validates(step):
-            look(step)
+            report(step)
     model = settings.run / 'model.onnx'
     if fabric.is_global_zero:
         raw_generator.cpu().eval()

@@ -106,7 +106,7 @@ def hand_domains(
     Args:
         real: A recording; without, those of the sensor that is held out, without their labels.
         size_px: Of a crop.
-        seed: Of everything.
+        seed: Seed of all that is drawn.
         keep: Hands that are rendered once, in whole batches of 16; 0 renders always new ones.
         held_out: Hands that training never sees, as they are. Recordings have too few to hold any
             back: there they are the same, and only what is rendered is new.

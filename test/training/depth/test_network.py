@@ -5,7 +5,7 @@ torch = pytest.importorskip('torch', reason="training needs torch: pip install '
 from training.depth.candidates import (
     CANDIDATES,
     DIRECTIONS,
-    _look,
+    _first_source,
     find_beside,
     find_candidates,
     from_rows,
@@ -35,7 +35,11 @@ def test_rows_hold_the_pixels_of_cells_in_reading_order():
 def test_a_look_finds_the_first_source_and_not_its_own_cell():
     own = torch.full((1, 1, 5, 9), -1)
     own[0, 0, 2, 5], own[0, 0, 2, 7] = 2 * 9 + 5, 2 * 9 + 7
-    right, down_right, left = _look(own, 0, 1), _look(own, 1, 1), _look(own, 0, -1)
+    right, down_right, left = (
+        _first_source(own, 0, 1),
+        _first_source(own, 1, 1),
+        _first_source(own, 0, -1),
+    )
     assert right[0, 0, 2].tolist() == [23, 23, 23, 23, 23, 25, 25, -1, -1]
     assert left[0, 0, 2].tolist() == [-1, -1, -1, -1, -1, -1, 23, 23, 25]
     assert down_right[0, 0, 0, 3] == 23
@@ -46,7 +50,7 @@ def test_a_look_finds_the_first_source_and_not_its_own_cell():
 def test_a_look_reaches_across_the_widest_image():
     own = torch.full((1, 1, 1, 300), -1)
     own[0, 0, 0, 299] = 299
-    found = _look(own, 0, 1)[0, 0, 0]
+    found = _first_source(own, 0, 1)[0, 0, 0]
     assert found[299 - 256] == 299
     assert found[298] == 299
 
@@ -70,7 +74,7 @@ def test_a_plane_is_continued_into_a_hole(left, within):
     hole = (to_rows(to_cells(holed[None, None])) == 0)[..., None]
     number = torch.arange(CANDIDATES + 1)
     straight = (number >= 2) & (number < CANDIDATES)
-    where = hole & prediction.offered() & straight
+    where = hole & prediction.available() & straight
     assert where.any()
     # Cells that the hole cuts have their centre elsewhere, which slopes see a little.
     torch.testing.assert_close(inverse[where], want[where], atol=within, rtol=0)
@@ -184,11 +188,11 @@ def test_judging_only_where_something_is_to_be_decided_changes_nothing():
     depth_m[:, :, 5:9, 10:40] = 0
     color = torch.rand(2, 3, 32, 64)
     with torch.no_grad():
-        doubts, prediction = network(depth_m, color)
+        per_pixel, prediction = network(depth_m, color)
         found = estimate(network, depth_m, color)
     assert (found.wrong > 0.5).any()
     everywhere_m = 1 / prediction.chosen_inverse(prediction.choice())
-    everywhere_m = from_rows(everywhere_m * doubts.correction.exp(), 32, 64)
+    everywhere_m = from_rows(everywhere_m * per_pixel.correction.exp(), 32, 64)
     decided = (depth_m == 0) | (found.wrong > 0.5)
     torch.testing.assert_close(found.depth_m[decided], everywhere_m[decided], rtol=1e-4, atol=1e-5)
 
@@ -200,8 +204,8 @@ def test_judging_some_cells_says_of_them_what_judging_all_does():
     depth_m[depth_m < 1.3] = 0
     color, cells = torch.rand(2, 3, 32, 64), torch.tensor([0, 7, 130, 255])
     with torch.no_grad():
-        (doubts, whole), (same, part) = network(depth_m, color), network(depth_m, color, cells)
-    assert all(torch.equal(one, other) for one, other in zip(doubts, same, strict=True))
+        (per_pixel, whole), (same, part) = network(depth_m, color), network(depth_m, color, cells)
+    assert all(torch.equal(one, other) for one, other in zip(per_pixel, same, strict=True))
     torch.testing.assert_close(part.logits(), whole.logits()[cells], rtol=1e-4, atol=1e-4)
     assert torch.equal(part.there, whole.there[cells])
 

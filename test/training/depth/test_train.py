@@ -67,8 +67,8 @@ def test_what_is_wrong_is_what_misses_by_both_limits(rooms):
 
     def saying(logits):
         def say(*given):
-            doubts, prediction = network(*given)
-            return doubts._replace(wrong=logits), prediction
+            per_pixel, prediction = network(*given)
+            return per_pixel._replace(wrong=logits), prediction
 
         return say
 

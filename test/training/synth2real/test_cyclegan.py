@@ -13,15 +13,15 @@ from training.networks.cyclegan import (
     HAND_CODE,
     Coded,
     DepthTranslator,
-    Judges,
+    Discriminators,
     ResNetGenerator,
     Translator,
 )
 from training.refiners import FRAMES, HANDS, difference, export_refiner, load_refiner
 from training.synth2real import train_cyclegan
 from training.synth2real.cyclegan_losses import (
+    discriminator_accuracy,
     least_squares,
-    told_right,
     validity_loss,
     value_loss,
 )
@@ -70,10 +70,10 @@ def test_the_generator_is_the_papers():
 
 
 def test_judges_normalise_each_image():
-    judges = Judges(width=4, layers=1)
-    kinds = [m for m in judges.modules() if isinstance(m, torch.nn.InstanceNorm2d)]
+    discriminators = Discriminators(width=4, layers=1)
+    kinds = [m for m in discriminators.modules() if isinstance(m, torch.nn.InstanceNorm2d)]
     assert len(kinds) == 2
-    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in judges.modules())
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in discriminators.modules())
 
 
 @pytest.mark.parametrize('code', [HAND_CODE, FRAME_CODE])
@@ -202,7 +202,7 @@ def test_losses_by_hand():
     assert value_loss(made, wanted) == pytest.approx((0.1 + 0.3) / 2)
     expected = (math.log(2) + math.log1p(math.exp(-2)) + math.log1p(math.exp(-3))) / 3
     assert validity_loss(made, wanted) == pytest.approx(expected)
-    assert told_right(torch.tensor([0.9, 0.4]), torch.tensor([0.4, 0.3])) == 0.75
+    assert discriminator_accuracy(torch.tensor([0.9, 0.4]), torch.tensor([0.4, 0.3])) == 0.75
 
 
 def test_learning_slows_down_in_the_second_half():
@@ -308,7 +308,13 @@ def test_hands_train_and_are_exported(tmp_path, capsys, training_seed):
     with pytest.raises(ValueError, match='refined here is m, 0 in holes'):
         load_refiner(tmp_path / 'run' / 'checkpoint.pt', FRAMES)
     told = capsys.readouterr().out
-    for name in ('change_edges_mm', 'cycle_mm', 'holes_made', 'kernel_after', 'judged'):
+    for name in (
+        'change_edges_mm',
+        'cycle_mm',
+        'holes_made',
+        'kernel_after',
+        'discriminator_accuracy',
+    ):
         assert name in told
 
 

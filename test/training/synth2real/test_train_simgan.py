@@ -197,7 +197,7 @@ def test_ablations_run(tmp_path, unexported, changed, capsys):
     if 'history' in changed:
         assert len(state['history']['images']) == 0
     if 'adversarial' in changed:
-        assert 'judged in (1, 1) patches' in capsys.readouterr().out
+        assert 'classified in (1, 1) patches' in capsys.readouterr().out
     load_refiner(tmp_path / 'checkpoint.pt')
 
 
@@ -249,12 +249,12 @@ def test_the_best_weights_are_kept():
     offered = []
     for step, score in enumerate((3.0, float('inf'), 1.0, 2.0, float('nan')), 1):
         network.weight.data.fill_(step)
-        offered.append(best.offer(score, step, network))
+        offered.append(best.update(score, step, network))
     assert offered == [True, False, True, False, False]
     assert (best.step, best.score, float(best.weights['weight'])) == (3, 1.0, 3.0)
     again = Best()
     again.load_state_dict(best.state_dict())
-    assert again.offer(1.5, 9, network) is False
+    assert again.update(1.5, 9, network) is False
 
 
 def test_what_moves_joints_is_not_kept(tmp_path, monkeypatch):
