@@ -192,11 +192,12 @@ def check_stamps(stream: Stream, *, image: bool = True) -> Iterator[Finding]:
         return
     if not stamps_ns.any():
         yield Finding(
-            'problem',
+            'warning',
             'stamps',
             stream.topic,
-            'every header stamp is zero, so messages cannot be paired',
-            'make the driver set header.stamp, then record again',
+            'every header stamp is zero: a replay pairs by the time of recording instead; live '
+            'nodes and tf cannot',
+            'make the driver set header.stamp',
         )
         return
     steps_ns = np.diff(stamps_ns)
@@ -206,7 +207,8 @@ def check_stamps(stream: Stream, *, image: bool = True) -> Iterator[Finding]:
             'warning',
             'duplicates',
             stream.topic,
-            f'{repeated} of {count} messages repeat a stamp and will be left out',
+            f'{repeated} of {count} messages repeat a stamp: live nodes leave them out, a replay '
+            'those that were recorded together',
             'check for two publishers: ros2 topic info -v ' + stream.topic,
         )
     back_ns = -steps_ns[steps_ns < 0]
@@ -217,7 +219,7 @@ def check_stamps(stream: Stream, *, image: bool = True) -> Iterator[Finding]:
             'backwards',
             stream.topic,
             f'stamps go back {len(back_ns)} times, by up to {_duration(back_ns.max() / 1e9)}, and '
-            + ('pairing starts anew there' if restarts else 'late frames will be left out'),
+            + ('pairing starts anew there' if restarts else 'live nodes leave late frames out'),
             'check that one driver with one clock publishes it, and that the recording is of one '
             'run (a looped playback jumps back)',
         )
