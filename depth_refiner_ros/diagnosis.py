@@ -693,10 +693,10 @@ def check_color(stream: Stream) -> Iterator[Finding]:
     images = list(_decoded(stream, ColorImage))
     if (broken := next((i for i in images if isinstance(i, str)), None)) is not None:
         yield Finding(
-            'problem',
+            'warning',  # depth goes on without it
             'encoding',
             stream.topic,
-            f'it cannot be read: {broken}',
+            f'it cannot be read and is left out: {broken}',
             'set the driver to rgb8 or bgr8',
         )
         return

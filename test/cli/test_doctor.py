@@ -443,6 +443,18 @@ def test_jpeg_depth_is_refused(bags, diagnosed):
 # ---------------------------------------------------------------------- cameras and frames
 
 
+def test_colour_that_cannot_be_read_is_a_warning_for_depth_goes_on(bags, diagnosed):
+    bayer = np.zeros((48, 64), np.uint8)
+    scene = changed(
+        calibrated(bags),
+        COLOR,
+        lambda i, m: m._replace(msg=bags.image(stamp_of(m), bayer, 'bayer_grbg8')),
+    )
+    finding = one(diagnosed(scene), 'encoding', COLOR)
+    assert finding.severity == 'warning'
+    assert 'cannot be read and is left out' in finding.what
+
+
 def with_info(bags, **changes):
     return changed(
         calibrated(bags),
