@@ -28,6 +28,7 @@ from .stage import (
     Stage,
     Topic,
     compose,
+    declared_parameters,
     parameter,
     parameters_of,
     topic_inputs,
@@ -77,6 +78,12 @@ class HostParameters(Parameters):
         'raw',
         'Transport of depth input (ROS nodes; a bag tells).',
         choices=('raw', 'compressedDepth', 'compressed'),
+        live=False,
+    )
+    camera_namespace: str = parameter(
+        '',
+        "Namespace of the camera's driver, in which topics.* lie that do not begin with a slash; "
+        'empty: that of the node.',
         live=False,
     )
     depth_unit_m: float = parameter(
@@ -255,6 +262,10 @@ def configure(*sources: Mapping[str, Any]) -> Configuration:
             of_stages[name] = value
         else:
             of_host[name] = value
+    for name in of_host:
+        if stages := [stage for stage, kind in STAGES.items() if _has(kind, name)]:
+            near = ' or '.join(f'{stage}.{name}' for stage in stages)
+            raise ValueError(f'unknown parameter {name}; did you mean {near}?')
     host = updated_parameters(HostParameters(), of_host)
     updated_parameters(parameters_of(STAGES)(), of_stages)
     pipeline = pipeline_type(host.stages)
@@ -268,7 +279,13 @@ def configure(*sources: Mapping[str, Any]) -> Configuration:
             raise ValueError(f'unknown port topics.{port}; known: {", ".join(sorted(known))}')
         if not isinstance(topic, str):
             raise ValueError(f'topics.{port} must be the name of a topic, got {topic!r}')
+        if topic and host.camera_namespace:
+            topics[port] = resolve(topic, host.camera_namespace)
     return Configuration(host, pipeline, parameters, topics)
+
+
+def _has(stage: type[Stage], parameter_name: str) -> bool:
+    return parameter_name in declared_parameters(stage.Parameters)
 
 
 def encoded_as(value: Any, encoding: str) -> Any:

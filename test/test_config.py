@@ -288,3 +288,18 @@ def test_share_folder_of_an_installation(monkeypatch, tmp_path):
         folder.mkdir(parents=True)
     monkeypatch.setattr(config, '__file__', str(package / 'config.py'))
     assert share_folder('config') == share
+
+
+def test_topics_lie_in_the_namespace_of_the_cameras_driver():
+    preset = camera_preset('realsense')
+    assert configure(preset).topics['depth'] == '/camera/camera/aligned_depth_to_color/image_raw'
+    moved = configure(preset, {'camera_namespace': '/front/camera', 'topics.color': '/c/image'})
+    assert moved.topics['camera'] == '/front/camera/aligned_depth_to_color/camera_info'
+    assert moved.topics['color'] == '/c/image'
+    assert configure(camera_preset('azure_kinect')).topics['color'] == '/rgb/image_raw'
+    assert configure({'topics.depth': 'depth/image'}).topics['depth'] == 'depth/image'
+
+
+def test_a_stage_parameter_without_its_stage_is_found():
+    with pytest.raises(ValueError, match=r'did you mean refine_depth\.sensor or inpaint_depth'):
+        configure({'sensor': 'kinect_v2'})

@@ -53,6 +53,68 @@ def test_launches_for_every_camera_and_stops_cleanly(tmp_path, camera):
     assert 'Traceback' not in text
 
 
+def stopped(process):
+    os.killpg(process.pid, signal.SIGINT)
+    process.wait(timeout=20)
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'depth'),
+    [
+        (['camera:=realsense'], '/camera/camera/aligned_depth_to_color/image_raw'),
+        (
+            ['camera:=realsense', 'namespace:=front'],
+            '/front/camera/aligned_depth_to_color/image_raw',
+        ),
+        (['camera:=kinect_v2', 'namespace:=rear'], '/rear/qhd/image_depth_rect'),
+        (
+            ['camera:=azure_kinect', 'namespace:=rear', 'camera_namespace:=/top'],
+            '/top/depth_to_rgb/image_raw',
+        ),
+        (['namespace:=front'], '/front/depth/image_rect'),
+    ],
+)
+def test_topics_of_a_preset_follow_the_namespace(tmp_path, arguments, depth):
+    log = tmp_path / 'log'
+    process = launch(log, *arguments)
+    try:
+        wait_for(log, f'active: depth from {depth},')
+    finally:
+        stopped(process)
+
+
+@pytest.mark.parametrize(
+    ('argument', 'why'),
+    [
+        ('params_file:=/no/such.yaml', 'Error opening YAML file'),
+        ('log_level:=loud', 'does not use a valid severity level'),
+        ('stages:=refine', "unknown stage 'refine'"),
+    ],
+)
+def test_a_launch_that_fails_says_why_and_leaves_nothing(tmp_path, argument, why):
+    log = tmp_path / 'log'
+    process = launch(log, argument)
+    process.wait(timeout=60)
+    text = log.read_text()
+    assert why in text
+    assert 'Traceback' not in text
+
+
+def test_without_rviz_the_pipeline_starts_alone(tmp_path):
+    try:
+        packages.get_package_prefix('rviz2')
+        pytest.skip('rviz2 is installed here')
+    except packages.PackageNotFoundError:
+        pass
+    log = tmp_path / 'log'
+    process = launch(log, 'rviz:=true')
+    try:
+        wait_for(log, 'active: depth from /')
+    finally:
+        stopped(process)
+    assert 'rviz2 is not installed, so only the pipeline starts' in log.read_text()
+
+
 def test_stages_argument(tmp_path):
     log = tmp_path / 'log'
     process = launch(log, 'stages:=project_points')
