@@ -77,7 +77,7 @@ def copied(depth=METRES, camera=CAMERA, **more):
         np.nan_to_num(METRES, nan=np.inf),
         np.ma.masked_array(np.nan_to_num(METRES, nan=7.0), mask=np.isnan(METRES)),
         *(MILLIMETRES.astype(kind) for kind in ('u2', '>u2', 'u4', 'i2', 'i4')),
-        np.where(MILLIMETRES == 0, -5, MILLIMETRES).astype(np.int16),
+        np.where(MILLIMETRES == 0, -5, MILLIMETRES.astype(np.int16)),
         np.ma.masked_equal(MILLIMETRES, 0),
     ],
 )
