@@ -22,7 +22,7 @@ import tempfile
 import threading
 import time
 import types
-from typing import Annotated, Any, NamedTuple, get_args, get_type_hints
+from typing import Annotated, Any, NamedTuple, get_type_hints
 
 import numpy as np
 import numpy.typing as npt
@@ -30,18 +30,18 @@ import numpy.typing as npt
 from .data import BoolArray, Float32Array, UInt8Array
 
 # What a kernel takes: element type, number of dimensions, and whether it writes there.
-FloatRow = Annotated[Float32Array, 1, False]
-FloatRowOut = Annotated[Float32Array, 1, True]
-FloatImage = Annotated[Float32Array, 2, False]
-FloatImageOut = Annotated[Float32Array, 2, True]
-FloatImagesOut = Annotated[Float32Array, 3, True]
-ByteImage = Annotated[UInt8Array, 2, False]
-ByteImageOut = Annotated[UInt8Array, 2, True]
-ByteImages = Annotated[UInt8Array, 3, False]
-Mask = Annotated[BoolArray, 2, False]
-MaskOut = Annotated[BoolArray, 2, True]
-IntImage = Annotated[npt.NDArray[np.int32], 2, False]
-IntImageOut = Annotated[npt.NDArray[np.int32], 2, True]
+FloatRow = Annotated[Float32Array, np.float32, 1, False]
+FloatRowOut = Annotated[Float32Array, np.float32, 1, True]
+FloatImage = Annotated[Float32Array, np.float32, 2, False]
+FloatImageOut = Annotated[Float32Array, np.float32, 2, True]
+FloatImagesOut = Annotated[Float32Array, np.float32, 3, True]
+ByteImage = Annotated[UInt8Array, np.uint8, 2, False]
+ByteImageOut = Annotated[UInt8Array, np.uint8, 2, True]
+ByteImages = Annotated[UInt8Array, np.uint8, 3, False]
+Mask = Annotated[BoolArray, np.bool_, 2, False]
+MaskOut = Annotated[BoolArray, np.bool_, 2, True]
+IntImage = Annotated[npt.NDArray[np.int32], np.int32, 2, False]
+IntImageOut = Annotated[npt.NDArray[np.int32], np.int32, 2, True]
 
 _SCALARS: Mapping[type, Any] = {
     np.float32: ctypes.c_float,
@@ -284,9 +284,7 @@ def _parameters(function: Any) -> Iterator[_Parameter]:
     hints = get_type_hints(function, include_extras=True)
     for name in function.__code__.co_varnames[: function.__code__.co_argcount]:
         hint = hints[name]
-        dimensions, written = getattr(hint, '__metadata__', (0, False))
-        # NDArray[T] is ndarray[shape, dtype[T]].
-        element = get_args(get_args(get_args(hint)[0])[1])[0] if dimensions else hint
+        element, dimensions, written = getattr(hint, '__metadata__', (hint, 0, False))
         yield _Parameter(name, np.dtype(element), dimensions, written)
 
 
