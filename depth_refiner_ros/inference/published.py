@@ -22,17 +22,13 @@ from .signature import Signature, TensorType
 
 PUBLISHED = MODELS / 'published'
 
+_STEREO = (
+    'it takes two pictures of a stereo pair; the stages take one camera. Publish its depth with '
+    'the stereo node of its authors, and refine that'
+)
 _UNSERVED: tuple[tuple[frozenset[str], str], ...] = (
-    (
-        frozenset({'left', 'right'}),
-        'it takes two pictures of a stereo pair; the stages take one camera. Publish its depth '
-        'with the stereo node of its authors, and refine that',
-    ),
-    (
-        frozenset({'left_image', 'right_image'}),
-        'it takes two pictures of a stereo pair; the stages take one camera. Publish its depth '
-        'with the stereo node of its authors, and refine that',
-    ),
+    (frozenset({'left', 'right'}), _STEREO),
+    (frozenset({'left_image', 'right_image'}), _STEREO),
     (
         frozenset({'points', 'metric_scale'}),
         'it puts out points up to a shift and a focal length that are solved outside of the graph '
@@ -166,11 +162,8 @@ def _matched(published: Published, signature: Signature) -> dict[str, str] | Non
     required = {output.name for output in description.outputs if output.role == 'mask'}
     if not required <= set(found) or set(signature.outputs) - set(found.values()):
         return None
-    channels = {name: _channels(published, name) for name in description.inputs}
-    for name, count in channels.items():
-        shape = signature.inputs[found[name]].shape
-        layout = _layout(shape, count)
-        if layout is None:
+    for name in description.inputs:
+        if _layout(signature.inputs[found[name]].shape, _channels(published, name)) is None:
             return None
     return found
 

@@ -53,6 +53,12 @@ class Robot:
     def publisher(self, message_type, topic):
         return self.peer.create_publisher(message_type, topic, 1)
 
+    def depth_publishers(self):
+        return (
+            self.publisher(Image, 'depth/image_rect'),
+            self.publisher(CameraInfo, 'depth/camera_info'),
+        )
+
     def listen(self, message_type, topic, qos=1):
         self.received[topic] = []
         self.peer.create_subscription(message_type, topic, self.received[topic].append, qos)
@@ -103,10 +109,7 @@ def robot(ros):
 def test_answers_in_kind(robot, encoding):
     r = robot()
     r.start()
-    images, infos = (
-        r.publisher(Image, 'depth/image_rect'),
-        r.publisher(CameraInfo, 'depth/camera_info'),
-    )
+    images, infos = r.depth_publishers()
     r.listen(Image, 'depth_inpainted/image_rect')
     r.listen(CameraInfo, 'depth_inpainted/camera_info')
     r.listen(PointCloud2, 'points')
@@ -130,10 +133,7 @@ def test_same_pixels_as_the_bag_host(robot, tmp_path):
     bag = pytest.importorskip('depth_refiner_ros.hosts.bag')
     r = robot(stages='inpaint_depth')
     r.start()
-    images, infos = (
-        r.publisher(Image, 'depth/image_rect'),
-        r.publisher(CameraInfo, 'depth/camera_info'),
-    )
+    images, infos = r.depth_publishers()
     r.listen(Image, 'depth_inpainted/image_rect')
     r.matched(images, infos)
     depth, camera = r.frame()
@@ -188,10 +188,7 @@ def test_every_parameter_is_described_and_equal_in_struct_and_node(robot):
 def test_live_parameter_takes_effect_and_bad_ones_are_refused(robot):
     r = robot(stages='project_points')
     r.start()
-    images, infos = (
-        r.publisher(Image, 'depth/image_rect'),
-        r.publisher(CameraInfo, 'depth/camera_info'),
-    )
+    images, infos = r.depth_publishers()
     r.listen(PointCloud2, 'points')
     r.matched(images, infos)
 
@@ -350,10 +347,7 @@ def test_depth_goes_on_without_colour_that_cannot_be_used(robot):
 def test_simulated_time_without_a_clock_is_named_and_stops_nothing(robot):
     r = robot(stages='inpaint_depth', overrides=[Parameter('use_sim_time', value=True)])
     r.start()
-    images, infos = (
-        r.publisher(Image, 'depth/image_rect'),
-        r.publisher(CameraInfo, 'depth/camera_info'),
-    )
+    images, infos = r.depth_publishers()
     r.listen(Image, 'depth_inpainted/image_rect')
     r.listen(DiagnosticArray, '/diagnostics')
 
@@ -374,10 +368,7 @@ def test_simulated_time_without_a_clock_is_named_and_stops_nothing(robot):
 def test_a_change_of_resolution_costs_no_frame(robot):
     r = robot(stages='inpaint_depth')
     r.start()
-    images, infos = (
-        r.publisher(Image, 'depth/image_rect'),
-        r.publisher(CameraInfo, 'depth/camera_info'),
-    )
+    images, infos = r.depth_publishers()
     r.listen(Image, 'depth_inpainted/image_rect')
     r.matched(images, infos)
     depth, camera = r.frame()
@@ -400,10 +391,7 @@ def test_a_change_of_resolution_costs_no_frame(robot):
 def test_bad_encoding_is_dropped_and_reported(robot):
     r = robot()
     r.start()
-    images, infos = (
-        r.publisher(Image, 'depth/image_rect'),
-        r.publisher(CameraInfo, 'depth/camera_info'),
-    )
+    images, infos = r.depth_publishers()
     r.listen(Image, 'depth_refined/image_rect')
     r.listen(DiagnosticArray, '/diagnostics')
     r.matched(images, infos)
@@ -474,10 +462,7 @@ def test_qos_overrides_reach_input_and_output(robot):
 def test_transforms_come_from_tf(robot):
     r = robot(stages='register_color')
     r.start()
-    images, infos = (
-        r.publisher(Image, 'depth/image_rect'),
-        r.publisher(CameraInfo, 'depth/camera_info'),
-    )
+    images, infos = r.depth_publishers()
     colors, color_infos = (
         r.publisher(Image, 'color/image_rect'),
         r.publisher(CameraInfo, 'color/camera_info'),
