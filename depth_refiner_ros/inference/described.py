@@ -25,6 +25,7 @@ _INTERPOLATIONS = {
     'cubic': cv2.INTER_CUBIC,
     'area': cv2.INTER_AREA,
 }
+_NO_CAMERA = np.ones(4, np.float32)
 _LEAST_SHARE = 0.05
 """Of the median: no pixel is trusted twenty times more, or less, than most."""
 
@@ -346,9 +347,9 @@ def _cropped(image: Float32Array, place: Placement) -> Float32Array:
 class DescribedModel:
     """A published model behind the interface of this package's own.
 
-    Takes `color` (H, W, 3), `intrinsics` (fx, fy, cx, cy) and, if it wants it, `depth_m`; returns
-    `estimate_m` and `stddev_m` in the size of the colour, and `wrong`, which is 0: such models
-    judge no measurement.
+    Takes `color` (H, W, 3) and, if it wants them, `intrinsics` (fx, fy, cx, cy) and `depth_m`;
+    returns `estimate_m` and `stddev_m` in the size of the colour, and `wrong`, which is 0: such
+    models judge no measurement.
 
     Args:
         model: What runs its graph.
@@ -374,9 +375,15 @@ class DescribedModel:
         """Run the model once.
 
         Raises:
-            ModelError: If it needs depth that was not given, or puts out what is not described.
+            ModelError: If it needs intrinsics or depth that were not given, or puts out what is
+                not described.
         """
-        color, intrinsics = inputs['color'], inputs['intrinsics']
+        color, intrinsics = inputs['color'], inputs.get('intrinsics', _NO_CAMERA)
+        if intrinsics is _NO_CAMERA and self.description.needs_camera:
+            raise ModelError(
+                f'{self.name} needs the intrinsics of the camera, which are given to '
+                'estimate_depth only'
+            )
         given = model_values(self.description, color, intrinsics, inputs.get('depth_m'))
         outputs = self._model(**given)
         shape = color.shape[:2]

@@ -183,6 +183,12 @@ class ModelDescription:
                 return shape[each.layout.index('H')], shape[each.layout.index('W')]
         raise ModelError(f'{self.name} is given no picture')
 
+    @property
+    def needs_camera(self) -> bool:
+        """Whether its depth depends on the intrinsics of the camera."""
+        roles = {each.role for each in self.inputs.values()}
+        return bool(roles & {'rays', 'intrinsics'}) or self.depth.focal != 'none'
+
     def parts(self, role: Role) -> list[Part]:
         """Return what its inputs carry of a role."""
         return [part for each in self.inputs.values() for part in each.parts if part.role == role]

@@ -311,3 +311,12 @@ def test_a_described_model_speaks_as_our_own():
     np.testing.assert_allclose(outputs['stddev_m'], 0.2, rtol=1e-6)
     assert not outputs['wrong'].any()
     assert (model.name, model.back_end, model.ambiguity) == ('tiny', 'here', 'none')
+
+
+def test_a_model_that_needs_no_camera_is_given_none():
+    rgb = np.full((2, 3, 3), 100, np.uint8)
+    outputs = DescribedModel(Echo(), described())(color=rgb)
+    np.testing.assert_allclose(outputs['estimate_m'], 2.0, rtol=1e-6)
+    focal = {'depth': {'role': 'depth', 'kind': 'metric', 'focal': 'f/300'}}
+    with pytest.raises(ModelError, match='tiny needs the intrinsics of the camera'):
+        DescribedModel(Echo(), described(outputs=focal))(color=rgb)
