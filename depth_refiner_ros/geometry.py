@@ -21,6 +21,15 @@ from .data import (
     RigidTransform,
     UInt8Array,
 )
+from .kernels import (
+    FloatImage,
+    FloatImageOut,
+    FloatRow,
+    FloatRowOut,
+    IntImageOut,
+    IntRowOut,
+    kernel,
+)
 
 
 @lru_cache(maxsize=8)
@@ -156,9 +165,6 @@ def points_from_depth(depth_m: Float32Array, camera: PinholeCamera) -> Float32Ar
     return points_m
 
 
-_CRACK_PX = np.float32(0.05)
-
-
 def register_depth(
     depth_m: Float32Array,
     camera: PinholeCamera,
@@ -176,12 +182,10 @@ class Seen(NamedTuple):
         depth_m: Shape (target.height, target.width), float32 metres along the target's optical
             axis, NaN where no pixel lands.
         source: The same shape, int32, flat index of the pixel that is seen; -1 where none is.
-        stretch: The same shape, float32, by how much depth changes with that of the source.
     """
 
     depth_m: Float32Array
     source: npt.NDArray[np.int32]
-    stretch: Float32Array
 
 
 def seen_from(
@@ -205,52 +209,115 @@ def seen_from(
     Raises:
         ValueError: If `camera` has another size than `depth_m`.
     """
-    points_m = points_from_depth(depth_m, camera).reshape(-1, 3)
-    pixel = np.flatnonzero(np.isfinite(points_m[:, 2]))
-    points_m = points_m[pixel]
-    rotation = target_from_source.rotation.astype(np.float32)
-    moved_m = points_m @ rotation.T + target_from_source.translation_m.astype(np.float32)
-    in_front = moved_m[:, 2] > 1e-3
-    source_z_m, moved_m, pixel = points_m[in_front, 2], moved_m[in_front], pixel[in_front]
-    z_m = moved_m[:, 2]
-    u = moved_m[:, 0] / z_m * np.float32(target.fx) + np.float32(target.cx)
-    v = moved_m[:, 1] / z_m * np.float32(target.fy) + np.float32(target.cy)
+    check_camera_fits(depth_m, camera)
+    x, y = _rays(camera.width, camera.height, camera.fx, camera.fy, camera.cx, camera.cy)
+    seen_m = np.empty((target.height, target.width), np.float32)
+    source = np.empty(seen_m.shape, np.int32)
+    _splat(
+        depth_m,
+        x[0],
+        y[:, 0],
+        _pose(target_from_source),
+        _intrinsics(target),
+        target.fx / camera.fx,
+        target.fy / camera.fy,
+        np.empty(camera.width, np.float32),
+        np.empty((4, camera.width), np.int32),
+        seen_m,
+        source,
+    )
+    return Seen(seen_m, source)
 
-    # A source pixel covers every target pixel whose centre lies under it. The margin closes most
-    # cracks that rounding and the sensor's depth steps open between two pixels; the bound on the
-    # magnification keeps what almost touches the target's lens from covering its whole image.
-    magnified = np.minimum(source_z_m / z_m, np.float32(2))
-    half_x = np.maximum(magnified * np.float32(target.fx / camera.fx), 1) / 2 + _CRACK_PX
-    half_y = np.maximum(magnified * np.float32(target.fy / camera.fy), 1) / 2 + _CRACK_PX
-    edges = np.stack(
-        [np.ceil(u - half_x), np.floor(u + half_x), np.ceil(v - half_y), np.floor(v + half_y)]
-    )
-    left, right, top, bottom = edges
-    inside = (right >= 0) & (left < target.width) & (bottom >= 0) & (top < target.height)
-    # Assignment through an index keeps the last writer, so the nearest is written last.
-    order = np.flatnonzero(inside)
-    order = order[np.argsort(-z_m[order], kind='stable')]
-    left, right, top, bottom = edges[:, order].astype(np.int32)
-    # Numbered from the nearest, so that the least number is what is seen.
-    count = len(order)
-    number = np.arange(count - 1, -1, -1, dtype=np.int32)
-    first = np.full((target.height, target.width), count, np.int32)
-    for dy in range(int((bottom - top).max(initial=-1)) + 1):
-        for dx in range(int((right - left).max(initial=-1)) + 1):
-            column, row = left + dx, top + dy
-            fits = (column >= 0) & (column <= right) & (column < target.width)
-            fits &= (row >= 0) & (row <= bottom) & (row < target.height)
-            layer = np.full_like(first, count)
-            layer[row[fits], column[fits]] = number[fits]
-            np.minimum(first, layer, out=first)
-    nearest = order[::-1]
-    stretch = np.abs(z_m - np.float32(target_from_source.translation_m[2])) / source_z_m
-    nothing = np.float32(np.nan)
-    return Seen(
-        np.append(z_m[nearest], nothing)[first],
-        np.append(pixel[nearest], -1).astype(np.int32)[first],
-        np.append(stretch[nearest], nothing)[first],
-    )
+
+def _pose(transform: RigidTransform) -> Float32Array:
+    """Return rotation and translation, (3, 4)."""
+    columns = [transform.rotation, transform.translation_m]
+    return np.column_stack(columns).astype(np.float32)
+
+
+def _intrinsics(camera: PinholeCamera) -> Float32Array:
+    return np.array([camera.fx, camera.fy, camera.cx, camera.cy], np.float32)
+
+
+# The margin closes most cracks that rounding and the sensor's depth steps open between two pixels;
+# the bound keeps what almost touches the target's lens from covering its whole image.
+_CRACK_PX, _MOST_MAGNIFIED = np.float32(0.05), np.float32(2)
+_NEAREST_M, _FARTHEST_M = np.float32(1e-3), np.float32(1e6)
+_NAN, _INFINITY = np.float32(np.nan), np.float32(np.inf)
+_ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
+
+
+@kernel
+def _splat(
+    depth_m: FloatImage,
+    ray_x: FloatRow,
+    ray_y: FloatRow,
+    pose: FloatImage,
+    intrinsics: FloatRow,
+    ratio_x: np.float32,
+    ratio_y: np.float32,
+    moved_m: FloatRowOut,
+    edges: IntImageOut,
+    seen_m: FloatImageOut,
+    source: IntImageOut,
+) -> None:
+    height, width = seen_m.shape
+    seen_m[:] = _INFINITY
+    source[:] = -1
+    left, right, top, bottom = edges[0], edges[1], edges[2], edges[3]
+    for y in range(depth_m.shape[0]):
+        _move(depth_m[y], ray_x, ray_y[y], pose, moved_m)
+        _cover(
+            depth_m[y], ray_x, ray_y[y], pose, 0, moved_m, intrinsics, ratio_x, width, left, right
+        )
+        _cover(
+            depth_m[y], ray_x, ray_y[y], pose, 1, moved_m, intrinsics, ratio_y, height, top, bottom
+        )
+        for x in range(depth_m.shape[1]):
+            for row in range(top[x], bottom[x]):
+                for column in range(left[x], right[x]):
+                    if moved_m[x] <= seen_m[row, column]:
+                        seen_m[row, column] = moved_m[x]
+                        source[row, column] = y * depth_m.shape[1] + x
+    for row in range(height):
+        for column in range(width):
+            hit = seen_m[row, column] < _INFINITY
+            seen_m[row, column] = seen_m[row, column] if hit else _NAN
+
+
+def _move(
+    depth_m: FloatRow, ray_x: FloatRow, ray_y: np.float32, pose: FloatImage, moved_m: FloatRowOut
+) -> None:
+    for x in range(len(depth_m)):
+        ray = pose[2, 0] * ray_x[x] + (pose[2, 1] * ray_y + pose[2, 2])
+        moved_m[x] = ray * depth_m[x] + pose[2, 3]
+
+
+def _cover(
+    depth_m: FloatRow,
+    ray_x: FloatRow,
+    ray_y: np.float32,
+    pose: FloatImage,
+    axis: int,
+    moved_m: FloatRow,
+    intrinsics: FloatRow,
+    ratio: np.float32,
+    size: int,
+    first: IntRowOut,
+    end: IntRowOut,
+) -> None:
+    """Find the target pixels whose centres lie under a source pixel, along one axis."""
+    for x in range(len(depth_m)):
+        ray = pose[axis, 0] * ray_x[x] + (pose[axis, 1] * ray_y + pose[axis, 2])
+        per_m = _ONE / moved_m[x]
+        at = (ray * depth_m[x] + pose[axis, 3]) * per_m * intrinsics[axis] + intrinsics[2 + axis]
+        magnified = min(depth_m[x] * per_m, _MOST_MAGNIFIED)
+        half = max(magnified * ratio, _ONE) * _HALF + _CRACK_PX
+        low = min(max(np.ceil(at - half), _ZERO), np.float32(size))
+        high = min(max(np.floor(at + half) + _ONE, _ZERO), np.float32(size))
+        seen = (moved_m[x] > _NEAREST_M) & (moved_m[x] < _FARTHEST_M)
+        first[x] = np.int32(low) if seen else 0
+        end[x] = np.int32(high) if seen else 0
 
 
 def register_color(
@@ -285,14 +352,42 @@ def register_color(
     filled_m = fill_nearest(depth_m)
     if filled_m is None:
         return np.zeros((*depth_m.shape, 3), np.uint8)
-    points_m = points_from_depth(filled_m, camera)
-    rotation = color_from_depth.rotation.astype(np.float32)
-    matrix = np.column_stack([rotation, color_from_depth.translation_m]).astype(np.float32)
-    x_m, y_m, z_m = cv2.split(cv2.transform(points_m, matrix))
-    inverse = 1.0 / np.maximum(z_m, np.float32(1e-3))
-    u = x_m * inverse * np.float32(color_camera.fx) + np.float32(color_camera.cx)
-    v = y_m * inverse * np.float32(color_camera.fy) + np.float32(color_camera.cy)
+    x, y = _rays(camera.width, camera.height, camera.fx, camera.fy, camera.cx, camera.cy)
+    u, v = np.empty((2, *depth_m.shape), np.float32)
+    _project(filled_m, x[0], y[:, 0], _pose(color_from_depth), _intrinsics(color_camera), u, v)
     return np.asarray(cv2.remap(rgb, u, v, cv2.INTER_LINEAR), np.uint8)
+
+
+@kernel
+def _project(
+    depth_m: FloatImage,
+    ray_x: FloatRow,
+    ray_y: FloatRow,
+    pose: FloatImage,
+    intrinsics: FloatRow,
+    u: FloatImageOut,
+    v: FloatImageOut,
+) -> None:
+    for y in range(depth_m.shape[0]):
+        _project_row(depth_m[y], ray_x, ray_y[y], pose, intrinsics, u[y], v[y])
+
+
+def _project_row(
+    depth_m: FloatRow,
+    ray_x: FloatRow,
+    ray_y: np.float32,
+    pose: FloatImage,
+    intrinsics: FloatRow,
+    u: FloatRowOut,
+    v: FloatRowOut,
+) -> None:
+    for x in range(len(depth_m)):
+        x_m = depth_m[x] * (pose[0, 0] * ray_x[x] + (pose[0, 1] * ray_y + pose[0, 2])) + pose[0, 3]
+        y_m = depth_m[x] * (pose[1, 0] * ray_x[x] + (pose[1, 1] * ray_y + pose[1, 2])) + pose[1, 3]
+        z_m = depth_m[x] * (pose[2, 0] * ray_x[x] + (pose[2, 1] * ray_y + pose[2, 2])) + pose[2, 3]
+        per_m = _ONE / max(z_m, _NEAREST_M)
+        u[x] = x_m * per_m * intrinsics[0] + intrinsics[2]
+        v[x] = y_m * per_m * intrinsics[1] + intrinsics[3]
 
 
 def fill_nearest(depth_m: Float32Array) -> Float32Array | None:

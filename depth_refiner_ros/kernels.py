@@ -41,6 +41,7 @@ ByteImages = Annotated[UInt8Array, np.uint8, 3, False]
 Mask = Annotated[BoolArray, np.bool_, 2, False]
 MaskOut = Annotated[BoolArray, np.bool_, 2, True]
 IntImage = Annotated[npt.NDArray[np.int32], np.int32, 2, False]
+IntRowOut = Annotated[npt.NDArray[np.int32], np.int32, 1, True]
 IntImageOut = Annotated[npt.NDArray[np.int32], np.int32, 2, True]
 
 _SCALARS: Mapping[type, Any] = {

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+import numpy as np
+
 from ..data import (
     DepthImage,
     Header,
@@ -76,9 +78,11 @@ class RegisterDepth:
         }
         if stddev is not None:
             # Depth that says nothing of its deviation counts as unsure as it is far.
-            stated_m = deviations_m(depth, stddev, depth.depth_m)
-            moved_m = stated_m.take(seen.source) * seen.stretch
-            moved['stddev'] = StddevImage(header, moved_m)
+            stated_m = deviations_m(depth, stddev, depth.depth_m).take(seen.source)
+            # By how much depth here changes with depth there.
+            along_m = seen.depth_m - np.float32(color_from_depth.translation_m[2])
+            stretch = np.abs(along_m) / depth.depth_m.take(seen.source)
+            moved['stddev'] = StddevImage(header, stated_m * stretch)
         if provenance is not None:
             marks = origins(depth, provenance).take(seen.source)
             marks[seen.source < 0] = Provenance.INVALID
