@@ -20,8 +20,13 @@ import tyro
 
 from ..config import Configuration, camera_preset, configure, read_parameters
 from ..data import DepthImage
-from ..evaluation import speed
-from ..evaluation.back_ends import back_ends
+from ..evaluation.machine import machine, peak_resident_mb, resident_mb, revision
+from ..evaluation.speed.back_ends import measure_back_ends
+from ..evaluation.speed.bag_host import measure_bag_host
+from ..evaluation.speed.clips import Clip, arrays, recorded_frames, simulated_frames
+from ..evaluation.speed.live_host import measure_live_host
+from ..evaluation.speed.stages import measure_stages
+from ..evaluation.speed.timing import Watch
 from ..hosts import bag as bags
 from ..inference import BACK_ENDS
 from ..inference.model import model_path
@@ -102,9 +107,9 @@ class Bench:
         report = self._head(configuration)
         clip = self._clip(configuration, watch)
         report['frames'] = _described(clip)
-        report.update(speed.stages(configuration, clip, self.rounds, watch))
+        report.update(measure_stages(configuration, clip, self.rounds, watch))
         if self.backends:
-            report['back_ends'] = back_ends(
+            report['back_ends'] = measure_back_ends(
                 _model(configuration),
                 self.backends,
                 clip,
@@ -114,9 +119,9 @@ class Bench:
             )
         report['hosts'] = self._hosts(configuration, clip, report['pipeline'], watch)
         report['memory'] = {
-            'rss_mb': speed.resident_mb(),
-            'peak_rss_mb': speed.peak_resident_mb(),
-            'frames_mb': sum(a.nbytes for v in clip.values for a in speed.arrays(v)) / 1e6,
+            'rss_mb': resident_mb(),
+            'peak_rss_mb': peak_resident_mb(),
+            'frames_mb': sum(a.nbytes for v in clip.values for a in arrays(v)) / 1e6,
         }
         report['wall_s'] = time.perf_counter() - started_s
         text = json.dumps(_rounded(report), indent=2, allow_nan=False)
@@ -164,8 +169,8 @@ class Bench:
             'schema': SCHEMA,
             'benchmark': 'depth-refiner bench',
             'date': now.isoformat(timespec='seconds'),
-            **speed.revision(),
-            'machine': speed.machine(),
+            **revision(),
+            'machine': machine(),
             'parameters': {
                 **parameter_values(configuration.host),
                 **parameter_values(configuration.parameters),
@@ -179,32 +184,30 @@ class Bench:
             },
         }
 
-    def _clip(self, configuration: Configuration, watch: speed.Watch) -> speed.Clip:
+    def _clip(self, configuration: Configuration, watch: Watch) -> Clip:
         if not self.bag:
             width, height = self.size or _SIZE_PX
-            return speed.simulated_frames(
-                _CACHED_FRAMES, width, height, configuration.pipeline, watch
-            )
+            return simulated_frames(_CACHED_FRAMES, width, height, configuration.pipeline, watch)
         with bags.open_bag(self.bag) as reader:
             guess = self.camera is None
             topics = topics_of(reader, configuration, self.namespace, guess=guess)
-            return speed.recorded_frames(reader, configuration, topics, _CACHED_FRAMES, watch)
+            return recorded_frames(reader, configuration, topics, _CACHED_FRAMES, watch)
 
     def _hosts(
         self,
         configuration: Configuration,
-        clip: speed.Clip,
+        clip: Clip,
         pipeline: dict[str, Any],
-        watch: speed.Watch,
+        watch: Watch,
     ) -> dict[str, Any]:
         found: dict[str, Any] = {}
         if 'bag' in self.hosts:
             with tempfile.TemporaryDirectory(prefix='depth-refiner-') as folder:
-                found['bag'] = speed.bag_host(
+                found['bag'] = measure_bag_host(
                     configuration, clip, Path(folder), only=self.only, watch=watch
                 )
         if 'live' in self.hosts:
-            found['live'] = speed.live_host(
+            found['live'] = measure_live_host(
                 configuration,
                 clip,
                 1e3 / pipeline['median_ms'],
@@ -228,9 +231,9 @@ def _reduction(configuration: Configuration) -> int:
     return int(values.get('inpaint_depth.model_reduction', default))
 
 
-def _described(clip: speed.Clip) -> dict[str, Any]:
+def _described(clip: Clip) -> dict[str, Any]:
     first = clip.values[0]
-    image = speed.arrays(first)[0]
+    image = arrays(first)[0]
     depth = first.get('depth')
     return {
         'source': clip.source,

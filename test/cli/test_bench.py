@@ -8,7 +8,8 @@ import pytest
 
 from depth_refiner_ros.cli import bench as bench_module
 from depth_refiner_ros.cli import main
-from depth_refiner_ros.evaluation import speed
+from depth_refiner_ros.evaluation.speed import live_host
+from depth_refiner_ros.evaluation.speed.peak_search import PeakSearch
 
 QUICK = ['--size', '32', '24', '--rounds', '2', '--seconds', '0.05']
 
@@ -16,9 +17,9 @@ QUICK = ['--size', '32', '24', '--rounds', '2', '--seconds', '0.05']
 @pytest.fixture(autouse=True)
 def short_search(monkeypatch):
     """Search roughly and send little: what is tested is not how fast it is."""
-    monkeypatch.setattr(speed, '_FEWEST_SENT', 3)
+    monkeypatch.setattr(live_host, '_FEWEST_SENT', 3)
     monkeypatch.setattr(bench_module, '_CACHED_FRAMES', 3)
-    monkeypatch.setattr(speed.PeakSearch.__init__, '__defaults__', (0.5,))
+    monkeypatch.setattr(PeakSearch.__init__, '__defaults__', (0.5,))
 
 
 def bench(*arguments: object) -> int:
@@ -151,14 +152,19 @@ def test_what_cannot_be_is_refused_before_anything_runs(refuse, tmp_path, bags):
 
 
 @pytest.mark.parametrize(
-    ('where', 'host'), [('stages', 'bag'), ('bag_host', 'bag'), ('live_run', 'live')]
+    ('module', 'where', 'host'),
+    [
+        (bench_module, 'measure_stages', 'bag'),
+        (bench_module, 'measure_bag_host', 'bag'),
+        (live_host, 'live_run', 'live'),
+    ],
 )
-def test_interrupted_it_leaves_nothing_behind(where, host, tmp_path, monkeypatch, capfd):
+def test_interrupted_it_leaves_nothing_behind(module, where, host, tmp_path, monkeypatch, capfd):
     def interrupt(*arguments, **options):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))
-    monkeypatch.setattr(speed, where, interrupt)
+    monkeypatch.setattr(module, where, interrupt)
     assert bench('--json', *QUICK, '--hosts', host, '-o', tmp_path / 'bench.json') == 130
     out, err = capfd.readouterr()
     assert out == ''

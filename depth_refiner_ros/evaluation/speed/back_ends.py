@@ -1,4 +1,4 @@
-"""How fast the back ends run a model here, and against what; see `speed` for how it is timed."""
+"""How fast the back ends run a model here, and against what."""
 
 from __future__ import annotations
 
@@ -8,32 +8,23 @@ from typing import Any
 
 import numpy as np
 
-from ..data import ColorImage, DepthImage
-from ..geometry import registered
-from ..inference import BACK_ENDS, Model, ModelError, load_model
-from ..inference.bare import bare_back_end
-from ..inference.model import model_path
-from ..inference.onnx_file import read_onnx
-from ..stages.inpaint_depth import model_inputs
-from .speed import (
-    Clip,
-    Watch,
-    fastest_s,
-    interleaved,
-    librealsense,
-    ratio,
-    repeated,
-    spread_ms,
-    swept_index,
-    unwatched,
-)
+from ...data import ColorImage, DepthImage
+from ...geometry import registered
+from ...inference import BACK_ENDS, Model, ModelError, load_model
+from ...inference.bare import bare_back_end
+from ...inference.model import model_path
+from ...inference.onnx_file import read_onnx
+from ...stages.inpaint_depth import model_inputs
+from .clips import Clip, swept_index
+from .references import librealsense
+from .timing import Watch, fastest_s, interleaved, ratio, repeated, spread_ms, unwatched
 
 _WARM_UP_ROUNDS = 3
 
 Frame = Mapping[str, Any]
 
 
-def back_ends(
+def measure_back_ends(
     model: str,
     names: Iterable[str],
     clip: Clip,

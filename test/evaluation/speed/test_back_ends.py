@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from depth_refiner_ros.evaluation import back_ends as module
-from depth_refiner_ros.evaluation.back_ends import back_ends
-from depth_refiner_ros.evaluation.speed import simulated_frames
+from depth_refiner_ros.evaluation.speed import back_ends as module
+from depth_refiner_ros.evaluation.speed.back_ends import measure_back_ends
+from depth_refiner_ros.evaluation.speed.clips import simulated_frames
 from depth_refiner_ros.inference import BACK_ENDS, ModelError
 from depth_refiner_ros.stage import compose
 from depth_refiner_ros.stages import STAGES
@@ -38,7 +38,7 @@ def loaded(monkeypatch):
 
 
 def test_auto_is_all_of_them_and_a_refusal_is_a_reason(loaded, clip):
-    found = back_ends('depth_small', ['auto', 'openvino'], clip, 4)
+    found = measure_back_ends('depth_small', ['auto', 'openvino'], clip, 4)
     assert list(found) == list(BACK_ENDS)
     assert found['tensorrt-fp16'] == {'reason': 'it was not compiled'}
     assert found['openvino']['agreement'] == 'depth_small runs on openvino'
@@ -49,14 +49,14 @@ def test_auto_is_all_of_them_and_a_refusal_is_a_reason(loaded, clip):
 
 
 def test_both_sides_are_given_the_same_frames(loaded, clip):
-    back_ends('depth_small', ['onnxruntime'], clip, 4)
+    measure_back_ends('depth_small', ['onnxruntime'], clip, 4)
     (first, *_), (bare, *_) = loaded['onnxruntime'], loaded['bare']
     assert first['depth_m'].shape == (24, 32)
     assert first['color'].dtype == np.uint8
     assert first['color'].any()
     for name in first:
         np.testing.assert_array_equal(first[name], bare[name])
-    back_ends('depth_small', ['openvino'], clip, 1, reduction=2)
+    measure_back_ends('depth_small', ['openvino'], clip, 1, reduction=2)
     assert loaded['openvino'][0]['depth_m'].shape == (12, 16)
     assert loaded['openvino'][0]['color'].shape == (12, 16, 3)
     # Every frame had its turn.
@@ -65,4 +65,4 @@ def test_both_sides_are_given_the_same_frames(loaded, clip):
 
 def test_a_model_that_is_not_there_is_no_reason_but_an_error(clip):
     with pytest.raises(ModelError, match='no model none'):
-        back_ends('none', ['auto'], clip, 1)
+        measure_back_ends('none', ['auto'], clip, 1)
