@@ -20,21 +20,10 @@ import yaml
 
 from .data import DepthEncoding, DepthImage
 from .discovery import companion_topic
-from .stage import (
-    DEADLINE_S,
-    SLOP_S,
-    Parameters,
-    Pipeline,
-    Stage,
-    Topic,
-    compose,
-    declared_parameters,
-    parameter,
-    parameters_of,
-    topic_inputs,
-    updated_parameters,
-)
+from .parameters import Parameters, declared_parameters, parameter, updated_parameters
+from .stage import Pipeline, Stage, Topic, compose, parameters_of, topic_inputs
 from .stages import STAGES
+from .synchronizer import DEADLINE_S, SLOP_S
 
 DEFAULT_STAGES = 'refine_depth,inpaint_depth,project_points'
 

@@ -19,7 +19,7 @@ from .data import ColorImage, DepthImage, Float32Array, PinholeCamera
 from .discovery import image_topic, info_topic
 from .geometry import TransformTree, same_intrinsics, size_around
 from .messages import MILLIMETRE_M, decode
-from .stage import SLOP_S
+from .synchronizer import SLOP_S
 
 Severity = Literal['ok', 'note', 'warning', 'problem']
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from .stage import JUMP_NS, SLOP_S, Topic, anchor_of
+from .stage import Topic
+from .synchronizer import JUMP_NS, SLOP_S, anchor_of
 
 Size = tuple[int, int]
 """Height and width, pixels."""

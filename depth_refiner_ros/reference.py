@@ -12,7 +12,8 @@ import re
 
 from .config import HostParameters
 from .messages import MESSAGE_TYPE
-from .stage import Declared, Topic, declared_parameters
+from .parameters import Declared, declared_parameters
+from .stage import Topic
 from .stages import STAGES
 
 

@@ -19,7 +19,8 @@ from depth_refiner_ros.config import (
     share_folder,
 )
 from depth_refiner_ros.data import ColorImage, DepthImage, Header
-from depth_refiner_ros.stage import Topic, parameter_values, topic_inputs
+from depth_refiner_ros.parameters import parameter_values
+from depth_refiner_ros.stage import Topic, topic_inputs
 from depth_refiner_ros.stages import STAGES
 
 

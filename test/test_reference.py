@@ -4,7 +4,7 @@ import pytest
 
 from depth_refiner_ros import reference
 from depth_refiner_ros.config import HostParameters
-from depth_refiner_ros.stage import declared_parameters
+from depth_refiner_ros.parameters import declared_parameters
 from depth_refiner_ros.stages import STAGES
 
 ROOT = Path(__file__).resolve().parent.parent

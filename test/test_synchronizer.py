@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 import pytest
 
 from depth_refiner_ros.data import ColorImage, DepthImage, PinholeCamera
-from depth_refiner_ros.stage import Synchronizer, Topic
+from depth_refiner_ros.stage import Topic
+from depth_refiner_ros.synchronizer import Synchronizer
 
 MS = 1_000_000
 

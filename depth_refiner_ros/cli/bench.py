@@ -30,7 +30,7 @@ from ..evaluation.speed.timing import Watch
 from ..hosts import bag as bags
 from ..inference import BACK_ENDS
 from ..inference.model import model_path
-from ..stage import parameter_values
+from ..parameters import parameter_values
 from ..stages.inpaint_depth import DEFAULT_MODEL, InpaintDepthParameters
 from .flags import ParameterFlags, given
 from .info import output_console

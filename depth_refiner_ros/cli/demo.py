@@ -20,9 +20,10 @@ from .. import pictures
 from ..config import DEFAULT_STAGES, pipeline_type, port_topics
 from ..data import BoolArray, Float32Array, UInt8Array
 from ..hosts.bag import BagWriter, Frames, Recording, Result, open_bag, record, replay
+from ..parameters import updated_parameters
 from ..pictures import Panel, Picture, Section, Table
 from ..simulation import SimulatedFrame, simulate
-from ..stage import Pipeline, topic_inputs, updated_parameters
+from ..stage import Pipeline, topic_inputs
 from . import signals
 from .replay import kept, progress, tell_models
 

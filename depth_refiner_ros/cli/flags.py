@@ -9,7 +9,7 @@ import tyro
 
 from ..config import HostParameters
 from ..hosts.realsense import RealSenseParameters
-from ..stage import Declared, declared_parameters
+from ..parameters import Declared, declared_parameters
 from ..stages import STAGES
 
 

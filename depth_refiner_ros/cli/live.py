@@ -20,7 +20,7 @@ from ..hosts import realsense
 from ..hosts.live import Level, Status
 from ..hosts.view import LISTEN, served
 from ..kernels import compile_kernels
-from ..stage import updated_parameters
+from ..parameters import updated_parameters
 from . import signals
 from .flags import ParameterFlags, RealSenseFlags, given
 

@@ -16,7 +16,8 @@ import numpy as np
 
 from ..data import ColorImage, DepthImage, Float32Array, PinholeCamera, UInt8Array
 from ..geometry import check_camera_fits, fill_nearest, registered
-from ..stage import Input, Parameters, Stage, Topic, parameter
+from ..parameters import Parameters, parameter
+from ..stage import Input, Stage, Topic
 
 _INPAINT_RADIUS_PX = 3
 

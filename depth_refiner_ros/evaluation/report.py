@@ -17,8 +17,8 @@ import numpy as np
 from .. import pictures
 from ..data import Float32Array, UInt8Array
 from ..metrics import BinnedErrors
+from ..parameters import parameter_values
 from ..pictures import Panel, Picture, Section, Table
-from ..stage import parameter_values
 from . import downstream
 from .protocols import FARTHEST_SCORED_M
 from .run import Contender, Evaluation, Shown, headline, rerun, shown_frames

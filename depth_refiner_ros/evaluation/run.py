@@ -48,7 +48,8 @@ from ..metrics import (
     si_boundary_f1,
     stddev_calibration,
 )
-from ..stage import Pipeline, compose, parameter_values, updated_parameters
+from ..parameters import parameter_values, updated_parameters
+from ..stage import Pipeline, compose
 from .peers import PEERS
 from .protocols import Case, ProtocolName, Source, at_rest, cases, open_source, protocol_of
 

@@ -26,7 +26,7 @@ from typing import Any
 import cv2
 
 from ..metrics import to_json
-from ..stage import parameter_values
+from ..parameters import parameter_values
 from .downstream import downstream_of
 from .report import draw, environment, summary
 from .run import PARAMETER_FILES, Job, contenders_of, draws_of, evaluate, named

@@ -56,7 +56,8 @@ from ..messages import (
     transforms_message,
 )
 from ..pairing import RecordingSynchronizer, Size, Stream
-from ..stage import SLOP_S, Pipeline, Topic, anchor_of
+from ..stage import Pipeline, Topic
+from ..synchronizer import SLOP_S, anchor_of
 from .chunks import ZSTD_MAGIC, bound_chunks, unpack_zstd_file, unpacked_zstd
 from .readers import NoRoomError, Rosbag2Reader, accept_foreign_schemas, encoding
 from .storages import Channel, Rosbag2Writer

@@ -26,7 +26,8 @@ from ..geometry import TransformTree
 from ..inference.guarded import FIRST_RETRY_S, LAST_RETRY_S
 from ..invocation import command
 from ..messages import decode
-from ..stage import Pipeline, Synchronizer, topic_inputs
+from ..stage import Pipeline, topic_inputs
+from ..synchronizer import Synchronizer
 
 _WINDOW = 300  # frames that latency is measured over
 _RATE_WINDOW_S = 5.0

@@ -20,7 +20,7 @@ import numpy as np
 from ..data import ColorImage, DepthImage, Header, PinholeCamera
 from ..folders import DEPTH_FRAME
 from ..messages import metres_from_counts
-from ..stage import Parameters, parameter
+from ..parameters import Parameters, parameter
 
 PORTS = ('depth', 'camera', 'color', 'color_camera')
 """What a frame can hold."""

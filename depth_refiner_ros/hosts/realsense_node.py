@@ -10,7 +10,8 @@ from rclpy.qos import qos_profile_sensor_data
 
 from ..data import ColorImage, DepthImage, PinholeCamera
 from ..messages import MESSAGE_TYPE, encode
-from ..stage import Topic, declared_parameters, updated_parameters
+from ..parameters import declared_parameters, updated_parameters
+from ..stage import Topic
 from .live import Frame, reopened
 from .realsense import RealSense, RealSenseParameters, sdk
 from .ros_node import FAMILY, descriptor, message_class, spin

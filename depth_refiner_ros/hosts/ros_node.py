@@ -40,15 +40,8 @@ from ..config import Configuration, HostParameters, configure, port_topic
 from ..data import DepthImage
 from ..kernels import compile_kernels
 from ..messages import COMPRESSED_IMAGE, IMAGE, MESSAGE_TYPE, MessageFamily, encode, transforms
-from ..stage import (
-    Declared,
-    FrameLookup,
-    Topic,
-    declared_parameters,
-    parameter_values,
-    topic_inputs,
-    updated_parameters,
-)
+from ..parameters import Declared, declared_parameters, parameter_values, updated_parameters
+from ..stage import FrameLookup, Topic, topic_inputs
 from .live import Level, LiveRunner, Status
 from .memory import keep_freed_memory
 from .stopping import Stopping

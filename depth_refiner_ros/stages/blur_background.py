@@ -14,7 +14,8 @@ from ..data import ColorImage, DepthImage, Header, PinholeCamera
 from ..filters.depth_of_field import MAX_BLUR_PX, blur, circle_of_confusion_px
 from ..filters.focus import FocusPull, depth_around_m, nearest_object_m
 from ..geometry import check_camera_fits, fill_nearest, registered
-from ..stage import Input, Parameters, Topic, parameter
+from ..parameters import Parameters, parameter
+from ..stage import Input, Topic
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,7 +27,8 @@ from ..filters.alignment import Alignment, fit_alignment
 from ..filters.noise import SENSORS
 from ..geometry import check_camera_fits, registered
 from ..inference import BACK_ENDS, ChosenModel, Inference, Learned
-from ..stage import Input, Parameters, Topic, parameter
+from ..parameters import Parameters, parameter
+from ..stage import Input, Topic
 
 _WORKING_WIDTH_PX = 640
 """Width of the pictures the model was made for."""

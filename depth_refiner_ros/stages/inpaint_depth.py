@@ -29,7 +29,8 @@ from ..filters.inpaint import Inpainting, inpaint, narrow, without_strays
 from ..filters.noise import SENSORS
 from ..geometry import check_camera_fits, registered
 from ..inference import BACK_ENDS, ChosenModel, Inference, Learned, is_any_installed
-from ..stage import Input, Parameters, Topic, parameter
+from ..parameters import Parameters, parameter
+from ..stage import Input, Topic
 
 DEFAULT_MODEL = 'depth_small'
 """What `model: auto` takes."""

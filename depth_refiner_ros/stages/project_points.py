@@ -21,7 +21,8 @@ from ..data import (
     trusted,
 )
 from ..geometry import check_camera_fits, points_from_depth, registered
-from ..stage import Input, Parameters, Topic, parameter
+from ..parameters import Parameters, parameter
+from ..stage import Input, Topic
 
 
 @dataclass(frozen=True, kw_only=True)

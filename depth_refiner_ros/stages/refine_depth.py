@@ -26,7 +26,8 @@ from ..filters.flying_pixels import flying_pixels
 from ..filters.noise import SENSORS
 from ..filters.temporal import TemporalFilter
 from ..geometry import check_camera_fits
-from ..stage import Input, Parameters, Topic, parameter
+from ..parameters import Parameters, parameter
+from ..stage import Input, Topic
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 
 from ..data import ColorImage, DepthImage, Header, PinholeCamera, RigidTransform
 from ..geometry import register_color
-from ..stage import FrameLookup, Input, Parameters, Topic
+from ..parameters import Parameters
+from ..stage import FrameLookup, Input, Topic
 
 
 @dataclass(frozen=True, kw_only=True)

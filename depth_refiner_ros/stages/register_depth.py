@@ -21,7 +21,8 @@ from ..data import (
     origins,
 )
 from ..geometry import seen_from
-from ..stage import FrameLookup, Input, Parameters, Topic
+from ..parameters import Parameters
+from ..stage import FrameLookup, Input, Topic
 
 
 @dataclass(frozen=True, kw_only=True)

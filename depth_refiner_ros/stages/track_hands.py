@@ -31,7 +31,8 @@ from ..filters.hands import (
 )
 from ..geometry import check_camera_fits
 from ..inference import BACK_ENDS, ChosenModel, Inference, Learned
-from ..stage import Input, Parameters, Topic, parameter
+from ..parameters import Parameters, parameter
+from ..stage import Input, Topic
 
 _SAME_HAND_M = 0.07
 """Two centres this close are of one hand."""

@@ -21,7 +21,8 @@ from depth_refiner_ros.config import HostParameters, configure
 from depth_refiner_ros.data import ColorImage, DepthImage, Header, PinholeCamera, RigidTransform
 from depth_refiner_ros.hosts.ros_node import FAMILY, StageNode
 from depth_refiner_ros.messages import encode, encode_compressed, transforms_message
-from depth_refiner_ros.stage import declared_parameters, parameter_values, topic_inputs
+from depth_refiner_ros.parameters import declared_parameters, parameter_values
+from depth_refiner_ros.stage import topic_inputs
 
 WIDTH, HEIGHT = 64, 48
 SUCCESS = TransitionCallbackReturn.SUCCESS

@@ -21,7 +21,8 @@ from depth_refiner_ros.data import (
     StddevImage,
 )
 from depth_refiner_ros.geometry import TransformTree, register_depth
-from depth_refiner_ros.stage import compose, updated_parameters
+from depth_refiner_ros.parameters import updated_parameters
+from depth_refiner_ros.stage import compose
 from depth_refiner_ros.stages import STAGES
 from depth_refiner_ros.stages.estimate_depth import EstimateDepth
 from depth_refiner_ros.stages.inpaint_depth import InpaintDepth

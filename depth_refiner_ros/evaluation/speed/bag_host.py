@@ -12,7 +12,8 @@ from ...config import Configuration, port_topics
 from ...hosts import bag as bags
 from ...messages import MESSAGE_TYPE, decode, encode
 from ...simulation import EPOCH_NS
-from ...stage import Synchronizer, topic_inputs
+from ...stage import topic_inputs
+from ...synchronizer import Synchronizer
 from .clips import NAMESPACE, Clip, arrays, first_outputs
 from .timing import Watch, interleaved, ratio, unwatched
 
