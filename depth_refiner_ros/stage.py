@@ -7,7 +7,7 @@ declared topics and needs to know nothing else about it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, make_dataclass, replace
 import time
 from typing import Any, ClassVar, Protocol
@@ -178,11 +178,33 @@ class Pipeline:
             LookupError: If tf does not connect two frames that a stage looks up.
             ValueError: If a value does not fit the others.
         """
-        outputs: dict[str, Any] = {}
+        return dict(self.outputs_in_turn(transforms, **values))
+
+    def outputs_in_turn(
+        self,
+        transforms: TransformTree | None = None,
+        wanted: Collection[str] | None = None,
+        **values: Any,
+    ) -> Iterator[tuple[str, Any]]:
+        """Run the stages that are needed, and yield every output as soon as it is there.
+
+        Args:
+            transforms: What answers the stages' frame lookups.
+            wanted: Names of the outputs that somebody wants; None: all of them.
+            values: One value per input; optional ones may be left out.
+
+        Yields:
+            Name, `<stage>.<port>`, and value.
+
+        Raises:
+            LookupError: If tf does not connect two frames that a stage looks up.
+            ValueError: If a value does not fit the others.
+        """
         self.left_out = {}
         values.update(self._companions(values))
         lost = False
-        for name, stage in self.stages.items():
+        for name in self._needed(wanted):
+            stage = self.stages[name]
             started_s = time.perf_counter()
             results = self._results(stage, values, transforms or TransformTree())
             self.last_s[name] = time.perf_counter() - started_s
@@ -195,8 +217,24 @@ class Pipeline:
                 replaced = {**dict.fromkeys(_COMPANIONS), **replaced}
                 lost |= bool(values.get('provenance')) and replaced['provenance'] is None
             values.update(replaced)
-            outputs.update((f'{name}.{port}', value) for port, value in results.items())
-        return outputs
+            for port, value in results.items():
+                yield f'{name}.{port}', value
+
+    def _needed(self, wanted: Collection[str] | None) -> list[str]:
+        """Return the stages whose outputs are wanted, and those that these build on, in order."""
+        if wanted is None:
+            return list(self.stages)
+        found: list[str] = []
+        read: set[str] = set()
+        for name, stage in reversed(self.stages.items()):
+            ports = set(stage.outputs)
+            if not (ports & read or any(f'{name}.{port}' in wanted for port in ports)):
+                continue
+            found.append(name)
+            if 'depth' in ports:
+                ports.update(_COMPANIONS)
+            read = (read - ports) | set(stage.inputs)
+        return found[::-1]
 
     def _results(
         self, stage: Stage, values: Mapping[str, Any], tree: TransformTree

@@ -73,6 +73,16 @@ class Sink(Source):
         return {}
 
 
+class Tint(Source):
+    """Takes colour alone."""
+
+    inputs: ClassVar[Mapping[str, Any]] = {'color': Topic(ColorImage, 'color/image_rect')}
+    outputs: ClassVar[Mapping[str, Topic]] = {'color': Topic(ColorImage, 'tinted/image_rect')}
+
+    def __call__(self, **values):
+        return values
+
+
 def stage_taking(**inputs):
     return type('Taking', (Sink,), {'inputs': inputs})
 
@@ -175,6 +185,32 @@ def test_arrays_are_handed_over_without_a_copy():
     received = pipeline.stages['last'].called_with['depth'].depth_m
     assert np.shares_memory(received, DEPTH_M)
     assert np.shares_memory(outputs['first.depth'].depth_m, DEPTH_M)
+
+
+@pytest.mark.parametrize(
+    ('wanted', 'run'),
+    [
+        (['first.depth'], ['first']),
+        (['second.depth'], ['first', 'second']),
+        (['first.depth', 'second.depth'], ['first', 'second']),
+        (['tint.color'], ['tint']),  # reads colour, which comes from outside
+        (None, ['first', 'second', 'tint']),
+        ([], []),
+    ],
+)
+def test_only_what_is_wanted_is_run_and_what_it_builds_on(wanted, run):
+    pipeline = compose({'first': Source, 'second': Source, 'tint': Tint})()
+    outputs = pipeline.outputs_in_turn(TREE, wanted, depth=DEPTH, color=COLOR)
+    assert [name.partition('.')[0] for name, _ in outputs] == run
+    assert list(pipeline.last_s) == run
+
+
+def test_outputs_come_as_soon_as_their_stage_is_done():
+    pipeline = compose({'first': Source, 'second': Source})()
+    outputs = pipeline.outputs_in_turn(depth=DEPTH)
+    assert next(outputs)[0] == 'first.depth'
+    assert list(pipeline.last_s) == ['first']
+    assert next(outputs)[0] == 'second.depth'
 
 
 def test_inputs_and_outputs_of_a_pipeline():

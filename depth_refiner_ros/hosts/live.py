@@ -1,9 +1,10 @@
 """What every live host shares: the newest frame wins, and silence is explained.
 
 A host's callbacks only pair messages and leave the newest complete set in a slot; one worker
-decodes it, runs the pipeline and hands on what somebody wants. A camera faster than the pipeline
-therefore costs frames, which are counted, and never latency. What is optional never costs a frame:
-colour that cannot be used is left out, and said.
+decodes it and runs the pipeline. What somebody wants is published by a thread of its own, each
+output as soon as its stage is done, while the worker is on the rest and on the next frame. A
+camera faster than that costs frames, which are counted, and never latency. What is optional never
+costs a frame: colour that cannot be used is left out, and said.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import Enum, IntEnum, auto
+from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 import threading
 import time
 from typing import Any, NamedTuple
@@ -86,6 +89,13 @@ def reopened(
         wait_s = min(2 * wait_s, LAST_RETRY_S)
 
 
+class _Mark(Enum):
+    """What ends in the outbox."""
+
+    FRAME_ENDS = auto()
+    ALL_ENDS = auto()
+
+
 class _Done(NamedTuple):
     """A frame that was finished."""
 
@@ -129,19 +139,19 @@ def _size_px(message: Any) -> tuple[int, int] | None:
 class LiveRunner:
     """Feeds a pipeline from live topics.
 
-    `feed` and `status` are called from one thread of the host, `publish` and `warn` from the
-    worker's. Models are loaded beside the work: until one is, stages do without.
+    `feed` and `status` are called from one thread of the host, `publish` and `watch` from a thread
+    for what goes out, `warn` from that one and from the worker's. Models are loaded beside the
+    work: until one is, stages do without. A stage that nothing wanted builds on is not run.
 
     Args:
         pipeline: What to run.
         configuration: Host parameters; replace the attribute to change live ones.
         topics: Absolute topic of every input port, for texts.
-        publish: Called with output port and value, for outputs that are wanted.
+        publish: Called with output port and value, for outputs that are wanted, in their order.
         wanted: Returns the outputs that somebody listens to; without any, frames are left.
         publishers: Returns how many publish on a topic.
         warn: Called with a sentence when a frame, or what is optional of it, had to be dropped.
-        watch: Sees every frame, on the worker's thread; with it, frames are made for it even if
-            nobody else listens.
+        watch: Sees every frame; with it, all stages are run even if nobody else listens.
 
     Attributes:
         tree: Transforms known so far.
@@ -181,7 +191,7 @@ class LiveRunner:
         self._received = {port: _Input() for port in self._inputs}
         self._without: dict[str, str] = {}
         self._error = ''
-        self._holes = (float('nan'), float('nan'))
+        self._depths: tuple[DepthImage, DepthImage] | None = None
         self._done: deque[_Done] = deque(maxlen=_WINDOW)
         self._slot: tuple[dict[str, Any], float] | None = None
         self._wake = threading.Condition()
@@ -189,15 +199,22 @@ class LiveRunner:
         self._busy_since_s = float('inf')
         self._wanted_s = time.monotonic()
         pipeline.load_beside()
-        self._thread = threading.Thread(target=self._work, name='pipeline', daemon=True)
-        self._thread.start()
+        self._outbox: SimpleQueue[Callable[[], None] | _Mark] = SimpleQueue()
+        self._going_out = 0
+        self._threads = [
+            threading.Thread(target=self._work, name='pipeline', daemon=True),
+            threading.Thread(target=self._send, name='publishing', daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
-        """Finish the frame in work, and no other."""
+        """Finish the frames in work, and no other."""
         with self._wake:
             self._running = False
             self._wake.notify()
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
 
     def feed(self, port: str, message: Any) -> None:
         """Take one message in, or one value: what a source in this process has at hand."""
@@ -243,8 +260,10 @@ class LiveRunner:
                 now_ns = time.monotonic_ns()
                 for matched in self._synchronizer.poll(now_ns):
                     self._put(matched)
-                if self._slot is not None:
+                # The newest frame waits in the slot, not behind those that are yet to go out.
+                if self._slot is not None and self._going_out <= 1:
                     taken, self._slot = self._slot, None
+                    self._going_out += 1
                     return taken
                 due_ns = self._synchronizer.due_ns() or 0
                 # What is overdue and did not come out waits for a message, not for time.
@@ -256,18 +275,33 @@ class LiveRunner:
             messages, arrived_s = taken
             try:
                 wanted = self._wanted()
-                if not (wanted or self._watch):
-                    continue
-                self._busy_since_s = time.monotonic()
-                self._process(messages, wanted, arrived_s)
+                if wanted or self._watch:
+                    self._busy_since_s = time.monotonic()
+                    self._process(messages, wanted, arrived_s)
             except (ValueError, LookupError) as error:
                 self._fail(str(error))
             except Exception as error:  # a robot's depth must outlive any one frame
                 self._fail(f'{type(error).__name__}: {error}')
-            else:
-                self._error = ''
             finally:
                 self._busy_since_s = float('inf')
+                self._outbox.put(_Mark.FRAME_ENDS)
+        self._outbox.put(_Mark.ALL_ENDS)
+
+    def _send(self) -> None:
+        """Do what is in the outbox; after a failure, leave the rest of its frame."""
+        failed = False
+        while (item := self._outbox.get()) is not _Mark.ALL_ENDS:
+            if item is _Mark.FRAME_ENDS:
+                failed = False
+                with self._wake:
+                    self._going_out -= 1
+                    self._wake.notify()
+            elif not failed:
+                try:
+                    item()
+                except Exception as error:
+                    failed = True
+                    self._fail(f'{type(error).__name__}: {error}')
 
     def _process(self, messages: dict[str, Any], wanted: list[str], arrived_s: float) -> None:
         without: dict[str, str] = {}
@@ -277,22 +311,31 @@ class LiveRunner:
             if reason:
                 without[port] = reason
         configuration = self.configuration
+        encoding = configuration.host.depth_encoding
         self._pipeline.parameters = configuration.parameters
-        outputs = self._pipeline(self.tree, **values)
+        outputs: dict[str, Any] = {}
+        needed = None if self._watch is not None else wanted
+        for port, value in self._pipeline.outputs_in_turn(self.tree, needed, **values):
+            outputs[port] = value
+            if port in wanted:
+                self._outbox.put(partial(self._publish_as, encoding, port, value))
         self._do_without({**without, **self._pipeline.left_out})
-        for port in wanted:
-            if port in outputs:
-                self._publish(port, encoded_as(outputs[port], configuration.host.depth_encoding))
+        self._outbox.put(partial(self._finish, values, outputs, arrived_s))
+
+    def _publish_as(self, encoding: str, port: str, value: Any) -> None:
+        self._publish(port, encoded_as(value, encoding))
+
+    def _finish(self, values: dict[str, Any], outputs: dict[str, Any], arrived_s: float) -> None:
         now_s = time.monotonic()
         latency_s = now_s - arrived_s
-        self.missed += 0 < configuration.host.frame_deadline_s < latency_s
+        self.missed += 0 < self.configuration.host.frame_deadline_s < latency_s
         self._done.append(_Done(now_s, latency_s))
         images = [value for value in outputs.values() if isinstance(value, DepthImage)]
         if isinstance(values.get('depth'), DepthImage) and images:
-            before, after = values['depth'].depth_m, images[-1].depth_m
-            self._holes = float(np.isnan(before).mean()), float(np.isnan(after).mean())
+            self._depths = values['depth'], images[-1]
         if self._watch is not None:
             self._watch(values, outputs, latency_s)
+        self._error = ''
 
     def _decoded(self, port: str, message: Any) -> tuple[Any, str]:
         """Return a message's value, or None and why it cannot be used if that may be left out."""
@@ -314,7 +357,8 @@ class LiveRunner:
             self._say(_without_text(reasons))
 
     def _fail(self, text: str) -> None:
-        self.failed += 1
+        with self._wake:
+            self.failed += 1
         self._error = f'frame dropped: {text}'
         self._say(self._error)
 
@@ -474,6 +518,8 @@ class LiveRunner:
         span_s = recent[-1].at_s - recent[0].at_s if recent else 0.0
         latency_ms = 1e3 * np.array([frame.latency_s for frame in tuple(self._done)] or [0.0])
         counts = self._synchronizer
+        holes = [np.isnan(image.depth_m).mean() for image in self._depths or ()]
+        holes_in, holes_out = holes or (np.nan, np.nan)
         return {
             'backend': ', '.join(sorted(set(self._pipeline.back_ends.values()))) or 'classical',
             'rate_hz': f'{(len(recent) - 1) / span_s if span_s else 0:.1f}',
@@ -487,8 +533,8 @@ class LiveRunner:
             'late': str(counts.late),
             'duplicated': str(counts.duplicated),
             'clock_jumps': str(counts.jumps),
-            'holes_in': f'{self._holes[0]:.3f}',
-            'holes_out': f'{self._holes[1]:.3f}',
+            'holes_in': f'{holes_in:.3f}',
+            'holes_out': f'{holes_out:.3f}',
             **{f'{stage}.model': note for stage, note in self._pipeline.notes.items()},
             **{f'{stage}.loading': text for stage, text in self._pipeline.loading.items()},
             **{f'received.{port}': str(item.count) for port, item in self._received.items()},

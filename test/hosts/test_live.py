@@ -162,6 +162,42 @@ def test_status_tells_of_depth_without_its_provenance(robot):
     assert '1 frames came without the provenance that others had' in r.runner.status().text
 
 
+def test_publishing_goes_on_beside_the_next_frame_and_one_more_waits(robot):
+    r = robot()
+    going_out = threading.Event()
+
+    def publish(port, value):
+        assert going_out.wait(PATIENCE_S)
+        r.published.append((port, value))
+
+    r.runner._publish = publish
+    r.feed(1_000)
+    assert r.entered.acquire(timeout=PATIENCE_S)
+    r.feed(2_000)
+    assert r.entered.acquire(timeout=PATIENCE_S)  # in work while the first goes out
+    r.feed(3_000)
+    r.feed(4_000)
+    assert not r.entered.acquire(timeout=0.1)  # a third would only grow old behind the others
+    going_out.set()
+    r.wait(lambda: len(r.published) == 3)
+    assert [value.header.stamp_ns for _, value in r.published] == [1_000, 2_000, 4_000]
+    assert r.runner.dropped == 1
+
+
+def test_a_frame_that_cannot_be_published_is_named_and_the_next_one_works(robot):
+    r = robot()
+    publish, r.runner._publish = r.runner._publish, lambda port, value: 1 / 0
+    r.feed(1_000)
+    r.wait(lambda: r.warnings)
+    assert r.warnings == ['frame dropped: ZeroDivisionError: division by zero']
+    assert r.runner.failed == 1
+    r.runner._publish = publish
+    r.feed(2_000)
+    r.wait(lambda: r.published)
+    assert [value.header.stamp_ns for _, value in r.published] == [2_000]
+    r.wait(lambda: r.runner.status().level == Level.OK)
+
+
 def test_live_parameters_reach_the_next_frame(robot):
     r = robot()
     r.runner.configuration = configure({'stages': 'project_points', 'project_points.stride_px': 4})
@@ -177,7 +213,7 @@ def test_live_parameters_reach_the_next_frame(robot):
 class Camera:
     """A live pipeline of any stages, fed with values."""
 
-    def __init__(self, stages, publishers=1):
+    def __init__(self, stages, publishers=1, wanted='inpaint_depth.depth'):
         configuration = configure({'stages': stages, 'inpaint_depth.model': ''})
         self.published, self.warnings = [], []
         self.runner = LiveRunner(
@@ -185,7 +221,7 @@ class Camera:
             configuration,
             {port: f'/{port}' for port in topic_inputs(configuration.pipeline)},
             publish=lambda port, value: self.published.append(value),
-            wanted=lambda: ['inpaint_depth.depth'],
+            wanted=lambda: [wanted],
             publishers=lambda topic: publishers,
             warn=self.warnings.append,
         )
@@ -217,6 +253,14 @@ def depth_of(stamp_ns, width=WIDTH, height=HEIGHT):
 
 def camera_of(stamp_ns, width=WIDTH, height=HEIGHT):
     return PinholeCamera(Header(stamp_ns, 'camera'), width, height, 20.0, 20.0, 8.0, 6.0)
+
+
+def test_a_stage_that_nobody_listens_to_is_not_run(camera):
+    c = camera('refine_depth,inpaint_depth', wanted='refine_depth.depth')
+    c.runner.feed('camera', camera_of(1_000))
+    c.runner.feed('depth', depth_of(1_000))
+    c.wait(lambda: c.published)
+    assert list(c.runner._pipeline.last_s) == ['refine_depth']
 
 
 def test_depth_goes_on_without_colour_that_cannot_be_read(camera):
