@@ -8,7 +8,9 @@ A model is an ONNX file that takes and returns metres; all pre-processing is ins
 
 from __future__ import annotations
 
+from .description import ModelDescription
 from .guarded import ChosenModel, GuardedModel, Inference, Learned
+from .held import HeldModel
 from .loading import BACK_ENDS, is_any_installed, load_model
 from .model import Model, ModelError, shipped_models
 from .onnx_file import ModelMetadata, OnnxFile, read_onnx
@@ -18,9 +20,11 @@ __all__ = [
     'BACK_ENDS',
     'ChosenModel',
     'GuardedModel',
+    'HeldModel',
     'Inference',
     'Learned',
     'Model',
+    'ModelDescription',
     'ModelError',
     'ModelMetadata',
     'OnnxFile',

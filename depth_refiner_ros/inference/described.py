@@ -380,10 +380,7 @@ class DescribedModel:
         """
         color, intrinsics = inputs['color'], inputs.get('intrinsics', _NO_CAMERA)
         if intrinsics is _NO_CAMERA and self.description.needs_camera:
-            raise ModelError(
-                f'{self.name} needs the intrinsics of the camera, which are given to '
-                'estimate_depth only'
-            )
+            raise ModelError(f'{self.name} needs the intrinsics of the camera')
         given = model_values(self.description, color, intrinsics, inputs.get('depth_m'))
         outputs = self._model(**given)
         shape = color.shape[:2]

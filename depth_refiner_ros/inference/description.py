@@ -199,6 +199,16 @@ def description_path(model: Path) -> Path:
     return model.with_suffix('.yaml')
 
 
+def described_at(model: Path) -> ModelDescription | None:
+    """Return the description beside an ONNX file; None if there is none.
+
+    Raises:
+        ModelError: As `read_description`.
+    """
+    path = description_path(model)
+    return read_description(path) if path.exists() else None
+
+
 def read_description(path: Path) -> ModelDescription:
     """Read a description.
 
@@ -270,6 +280,11 @@ def _check(description: ModelDescription, where: str) -> None:
         raise ModelError(
             f'{where}: a model for inpaint_depth needs an input of role depth; without one it is '
             'for estimate_depth'
+        )
+    if description.stage == 'estimate_depth' and {'depth', 'mask'} & set(roles):
+        raise ModelError(
+            f'{where}: estimate_depth gives a model colour alone; one that takes measured depth '
+            'is for inpaint_depth'
         )
     kinds = [output.role for output in description.outputs]
     for role in ('depth', 'mask', 'confidence'):

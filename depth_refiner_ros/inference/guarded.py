@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..filters.alignment import Ambiguity
-from .model import Model
+from .description import ModelDescription, described_at
+from .model import Model, ModelError, model_path
 from .upgrading import load_upgrading
 
 FIRST_RETRY_S = 1.0
@@ -173,6 +174,7 @@ class ChosenModel:
         self.waits = True
         self._given = given
         self._named: tuple[tuple[str, str, int], GuardedModel] | None = None
+        self._described: tuple[str, ModelDescription | None] | None = None
         self.trouble = self.back_end = self.told = ''
         self.ambiguity: Ambiguity = 'none'
 
@@ -201,6 +203,28 @@ class ChosenModel:
         if self._named is None or not (seconds := self._named[1].loading_s):
             return ''
         return f'{self._named[0][0]} is loading ({seconds:.0f} s)'
+
+    def description(self, name: str) -> ModelDescription | None:
+        """Return how a published model speaks; None for models of this package.
+
+        A description that cannot be read is None here: loading the model says why.
+
+        Args:
+            name: Of a shipped model, or the path of an .onnx file.
+        """
+        if self._given is not None:
+            return None
+        if self._described is None or self._described[0] != name:
+            try:
+                found = described_at(model_path(name))
+            except ModelError:
+                found = None
+            self._described = name, found
+        return self._described[1]
+
+    def refuse(self, why: str) -> None:
+        """Note why the model that is wanted cannot be asked."""
+        self.trouble, self.back_end = why, ''
 
     def leave(self, why: str = '') -> None:
         """Note that no model is wanted, and perhaps why."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 import math
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import cv2
 import numpy as np
@@ -23,10 +23,10 @@ from ..data import (
     origins,
     trusted,
 )
-from ..filters.alignment import Alignment, fit_alignment
+from ..filters.alignment import Alignment, Ambiguity, fit_alignment
 from ..filters.noise import SENSORS
 from ..geometry import check_camera_fits, registered
-from ..inference import BACK_ENDS, ChosenModel, Inference, Learned
+from ..inference import BACK_ENDS, ChosenModel, HeldModel, Inference, Learned
 from ..parameters import Parameters, parameter
 from ..stage import Input, Topic
 
@@ -34,8 +34,25 @@ _WORKING_WIDTH_PX = 640
 """Width of the pictures the model was made for."""
 _LIKE = 1.5
 """Pictures wider or narrower than that by more than this factor are brought to it."""
+_SPEED_M_S = 0.5
+"""How fast what is seen may come nearer or go away while an estimate is held."""
 _FORGET_S = 2.0
 """After so long without measurements the last alignment says nothing any more."""
+
+
+class _Estimate(NamedTuple):
+    """What a model says of a picture, or has said of an earlier one.
+
+    Attributes:
+        depth_m, stddev_m: (H, W), in metres or in units of the model's own.
+        ambiguity: What its depth leaves open.
+        age_s: How long ago the picture was taken.
+    """
+
+    depth_m: Float32Array
+    stddev_m: Float32Array
+    ambiguity: Ambiguity
+    age_s: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +70,13 @@ class EstimateDepthParameters(Parameters):
     )
     threads: int = parameter(
         0, 'CPU threads of the model; 0 lets the back end choose.', range=(0, 256)
+    )
+    every_frames: int = parameter(
+        1,
+        'A slow model is asked for one of so many frames at most; its newest estimate serves for '
+        'the others, its standard deviation larger by what may have moved since. From 2 on live '
+        'hosts run it beside, so that no frame waits for it.',
+        range=(1, 1000),
     )
     mode: str = parameter(
         'metric',
@@ -109,8 +133,15 @@ class EstimateDepth(Learned):
     ) -> None:
         self.parameters = parameters or EstimateDepthParameters()
         self._model = ChosenModel(model)
+        self._held = HeldModel(self._model)
         self.models = (self._model,)
+        self._age = ''
         self._aligned: tuple[int, Alignment] | None = None
+
+    @property
+    def note(self) -> str:
+        """Why this back end was chosen, and how old a held estimate is."""
+        return ' '.join(text for text in (super().note, self._age) if text)
 
     def __call__(
         self,
@@ -145,8 +176,8 @@ class EstimateDepth(Learned):
         came = None
         if depth is not None and registered(color, depth, color_camera, camera):
             came = depth
-        outputs = self._said(color, color_camera)
-        if outputs is None:
+        estimate = self._estimate(color, color_camera)
+        if estimate is None:
             depth_m = np.full(shape, np.nan, np.float32)
             stddev_m, mark = depth_m.copy(), Provenance.RELATIVE
         else:
@@ -154,10 +185,10 @@ class EstimateDepth(Learned):
             if came is not None:
                 seen = trusted(origins(came, provenance))
                 measured_m = np.where(seen, came.depth_m, np.float32(np.nan))
-            depth_m, stddev_m, mark = self._scaled(*outputs, measured_m, color.header.stamp_ns)
+            depth_m, stddev_m, mark = self._scaled(estimate, measured_m, color.header.stamp_ns)
             stddev_m[np.isnan(depth_m)] = np.nan
         marks = np.where(np.isnan(depth_m), Provenance.INVALID, mark).astype(np.uint8)
-        if came is not None and (outputs is None or (p.keep_measured and p.mode == 'metric')):
+        if came is not None and (estimate is None or (p.keep_measured and p.mode == 'metric')):
             came_marks = origins(came, provenance)
             kept = trusted(came_marks, mark)
             np.copyto(depth_m, came.depth_m, where=kept)
@@ -197,16 +228,23 @@ class EstimateDepth(Learned):
             'provenance': ProvenanceImage(header, origins(depth, provenance)),
         }
 
-    def _said(
-        self, color: ColorImage, camera: PinholeCamera
-    ) -> tuple[Float32Array, Float32Array] | None:
-        """Run the model; None if it cannot run."""
+    def _estimate(self, color: ColorImage, camera: PinholeCamera) -> _Estimate | None:
+        """Run the model, or take what it said of an earlier frame; None if there is neither."""
         p = self.parameters
+        self._age = ''
         height, width = color.rgb.shape[:2]
         factor = width / _WORKING_WIDTH_PX
         rgb = color.rgb
         intrinsics = np.array([camera.fx, camera.fy, camera.cx, camera.cy], np.float32)
-        if not 1 / _LIKE <= factor <= _LIKE:
+        description = self._model.description(p.model)
+        if description is not None and description.stage != 'estimate_depth':
+            self._model.refuse(
+                f'{description.name} completes measured depth: set inpaint_depth.model to it, not '
+                'estimate_depth.model'
+            )
+            return None
+        # Published models have sizes of their own, and rules how to come to them.
+        if description is None and not 1 / _LIKE <= factor <= _LIKE:
             size = (_WORKING_WIDTH_PX, max(1, round(height / factor)))
             method = cv2.INTER_AREA if factor > 1 else cv2.INTER_LINEAR
             rgb = np.asarray(cv2.resize(rgb, size, interpolation=method), np.uint8)
@@ -214,34 +252,43 @@ class EstimateDepth(Learned):
             scale = np.array([size[0] / width, size[1] / height] * 2)
             edge = np.array([0, 0, 0.5, 0.5])
             intrinsics = ((intrinsics + edge) * scale - edge).astype(np.float32)
-        outputs = self._model(
-            p.model, p.device, p.threads, color=np.ascontiguousarray(rgb), intrinsics=intrinsics
+        answer = self._held(
+            p.model,
+            p.device,
+            p.threads,
+            every_frames=p.every_frames,
+            stamp_ns=color.header.stamp_ns,
+            color=np.ascontiguousarray(rgb),
+            intrinsics=intrinsics,
         )
-        if outputs is None:
+        if answer is None:
             return None
+        age_s = (color.header.stamp_ns - answer.stamp_ns) / 1e9
+        if frames := self._held.frame - answer.frame:
+            plural = 's' if frames > 1 else ''
+            self._age = f'The estimate is {frames} frame{plural} ({1e3 * age_s:.0f} ms) old.'
 
         def whole(values: Float32Array) -> Float32Array:
-            # Nearest: nothing between a thing and the wall behind it. Always a copy: what a
-            # model returns is overwritten by its next call.
+            # Nearest: nothing between a thing and the wall behind it. Always a copy.
             grown = cv2.resize(values, (width, height), interpolation=cv2.INTER_NEAREST)
             return np.array(grown, np.float32)
 
-        return whole(outputs['estimate_m']), whole(outputs['stddev_m'])
+        outputs = answer.outputs
+        return _Estimate(
+            whole(outputs['estimate_m']), whole(outputs['stddev_m']), answer.ambiguity, age_s
+        )
 
     def _scaled(
-        self,
-        depth_m: Float32Array,
-        stddev_m: Float32Array,
-        measured_m: Float32Array | None,
-        stamp_ns: int,
+        self, estimate: _Estimate, measured_m: Float32Array | None, stamp_ns: int
     ) -> tuple[Float32Array, Float32Array, Provenance]:
         """Bring an estimate to the scale that is wanted, and say which that is."""
         p = self.parameters
-        relative = self._model.ambiguity != 'none'
+        depth_m, stddev_m, ambiguity, age_s = estimate
+        relative = ambiguity != 'none'
         alignment = None
         if p.mode == 'metric' and p.align and relative and measured_m is not None:
             # Scale and shift are of this frame alone: another one has others.
-            alignment = fit_alignment(depth_m, measured_m, self._model.ambiguity)
+            alignment = fit_alignment(depth_m, measured_m, ambiguity)
         elif p.mode == 'metric' and p.align and not relative:
             alignment = self._alignment(depth_m, measured_m, stamp_ns)
         if p.mode == 'relative' or (relative and alignment is None):
@@ -250,14 +297,16 @@ class EstimateDepth(Learned):
                 np.float32(max(float(np.median(known)), 1e-6)) if known.size else np.float32(1)
             )
             return depth_m / median, stddev_m / median, Provenance.RELATIVE
+        moved_m = np.float32(_SPEED_M_S * age_s)
         if alignment is None:
-            return depth_m, stddev_m, Provenance.ESTIMATED
+            return depth_m, np.hypot(stddev_m, moved_m), Provenance.ESTIMATED
         # The model's own share of doubt, but for what scale and shift have settled.
         share = stddev_m / depth_m
         doubt = float(np.nanmean(share))
         found_m = alignment(depth_m)
         factor = min(1.0, 2**0.5 * alignment.error / doubt) if doubt > 0 else 1.0
-        return found_m, found_m * share * np.float32(factor), Provenance.ALIGNED
+        found_stddev_m = np.hypot(found_m * share * np.float32(factor), moved_m)
+        return found_m, found_stddev_m, Provenance.ALIGNED
 
     def _alignment(
         self, depth_m: Float32Array, measured_m: Float32Array | None, stamp_ns: int

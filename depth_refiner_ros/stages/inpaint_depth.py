@@ -28,7 +28,14 @@ from ..data import (
 from ..filters.inpaint import Inpainting, inpaint, narrow, without_strays
 from ..filters.noise import SENSORS
 from ..geometry import check_camera_fits, registered
-from ..inference import BACK_ENDS, ChosenModel, Inference, Learned, is_any_installed
+from ..inference import (
+    BACK_ENDS,
+    ChosenModel,
+    Inference,
+    Learned,
+    ModelDescription,
+    is_any_installed,
+)
 from ..parameters import Parameters, parameter
 from ..stage import Input, Topic
 
@@ -89,7 +96,8 @@ class InpaintDepthParameters(Parameters):
     model_reduction: int = parameter(
         2,
         'The model sees images reduced by this factor: at 2 it takes a third of the time and sees '
-        'twice as far, and fills wide holes as well; 1 is for small images.',
+        'twice as far, and fills wide holes as well; 1 is for small images. Published models have '
+        'a size of their own.',
         range=(1, 4),
     )
     rim_px: float = parameter(
@@ -142,6 +150,31 @@ def model_inputs(
         size = reduced_m.shape[::-1]
         color = np.asarray(cv2.resize(color, size, interpolation=cv2.INTER_AREA), np.uint8)
     return {'depth_m': reduced_m, 'color': np.ascontiguousarray(color)}
+
+
+def published_inputs(
+    depth_m: Float32Array, color: UInt8Array | None, camera: PinholeCamera
+) -> dict[str, Any]:
+    """Return what a published model is given of a frame: all of it, in the camera's size."""
+    if color is None:  # of one that asks for none
+        color = np.zeros((*depth_m.shape, 3), np.uint8)
+    intrinsics = np.array([camera.fx, camera.fy, camera.cx, camera.cy], np.float32)
+    return {'depth_m': depth_m, 'color': np.ascontiguousarray(color), 'intrinsics': intrinsics}
+
+
+def _unfit(description: ModelDescription, color: UInt8Array | None) -> str:
+    """Say why a published model cannot fill holes; empty if it can."""
+    if description.stage != 'inpaint_depth':
+        return (
+            f'{description.name} estimates depth from colour: set estimate_depth.model to it, '
+            'not inpaint_depth.model'
+        )
+    if color is None and description.parts('color'):
+        return (
+            f'{description.name} needs colour registered to the depth, and there is none: put '
+            'register_color first, or set inpaint_depth.model to depth_small'
+        )
+    return ''
 
 
 def _enlarged(image: Float32Array, shape: tuple[int, ...], *, smooth: bool = True) -> Float32Array:
@@ -217,7 +250,7 @@ class InpaintDepth(Learned):
         guide = None
         if color is not None and p.color and registered(color, depth, color_camera, camera):
             guide = color.rgb
-        learned = self._learned(depth.depth_m, guide)
+        learned = self._learned(depth.depth_m, guide, camera)
         if learned is None:
             depth_m, stddev_m, filled = inpaint(
                 depth.depth_m,
@@ -244,7 +277,7 @@ class InpaintDepth(Learned):
         }
 
     def _learned(
-        self, depth_m: Float32Array, color: UInt8Array | None
+        self, depth_m: Float32Array, color: UInt8Array | None, camera: PinholeCamera
     ) -> Mapping[str, Float32Array] | None:
         """Run the model, if one is wanted and runs; None leaves the frame to the filter."""
         p = self.parameters
@@ -256,7 +289,14 @@ class InpaintDepth(Learned):
             if p.model == 'auto' and not is_any_installed():
                 self._model.leave('no back end is installed for a model: pip install onnxruntime')
                 return None
-        given = model_inputs(depth_m, color, p.model_reduction)
+        description = self._model.description(name)
+        if description is None:
+            given = model_inputs(depth_m, color, p.model_reduction)
+        elif why := _unfit(description, color):
+            self._model.refuse(why)
+            return None
+        else:
+            given = published_inputs(depth_m, color, camera)
         found = self._model(name, p.device, p.threads, deadline_s=p.model_deadline_s, **given)
         if found is None:
             return None

@@ -154,3 +154,39 @@ def test_feeds_a_cloud_without_any_depth_camera():
     np.testing.assert_allclose(points_m[-1, 0, 2], 3.0)
     # (0 - 31.5) / 60 * 3 m
     np.testing.assert_allclose(points_m[-1, 0, 0], -1.575, rtol=1e-5)
+
+
+def test_a_slow_model_is_asked_for_every_third_frame_and_its_age_is_said():
+    stamps_ns, truth_m = [], rows_model(COLOR.rgb, None)['estimate_m']
+    run = stage(lambda **inputs: stamps_ns.append(1) or rows_model(**inputs), every_frames=3)
+    found = []
+    for number in range(4):
+        header = Header(HEADER.stamp_ns + number * 40_000_000, 'color_frame')
+        out = run(ColorImage(header, COLOR.rgb), CAMERA)
+        assert out['depth'].header == header
+        np.testing.assert_array_equal(out['depth'].depth_m, truth_m)
+        found.append((out['stddev'].stddev_m[-1, 0], run.note))
+    assert len(stamps_ns) == 2
+    # A tenth of 3 m, and 0.5 m/s over 40 and 80 ms.
+    deviations = [found_m for found_m, _ in found]
+    wanted = [0.3, np.hypot(0.3, 0.02), np.hypot(0.3, 0.04), 0.3]
+    np.testing.assert_allclose(deviations, wanted, rtol=1e-5)
+    assert [note for _, note in found] == [
+        '',
+        'The estimate is 1 frame (40 ms) old.',
+        'The estimate is 2 frames (80 ms) old.',
+        '',
+    ]
+
+
+def test_a_held_estimate_is_aligned_to_the_measurements_of_each_frame():
+    run = stage(every_frames=9, smoothing_s=0.0)
+    truth_m = rows_model(COLOR.rgb, None)['estimate_m']
+    for number, factor in enumerate((1.0, 2.0, 1.5)):
+        stamp_ns = HEADER.stamp_ns + number * 10_000_000
+        holed_m = factor * truth_m
+        holed_m[:, 20:] = np.nan
+        color = ColorImage(Header(stamp_ns, 'color_frame'), COLOR.rgb)
+        out = run(color, CAMERA, depth=measured(holed_m, stamp_ns))
+        np.testing.assert_allclose(out['depth'].depth_m, factor * truth_m, rtol=1e-3)
+        assert (out['provenance'].provenance[:, 20:] == Provenance.ALIGNED).all()
