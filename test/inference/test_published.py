@@ -170,7 +170,7 @@ LIES = {
     'another rank': ({'inputs': {'image': {'layout': 'CHW'}}}, 'takes 4 dimensions'),
     'another size': ({'size': {'height': 266}}, 'gives the input image 266 along H'),
     'any size': ({'size': {'rule': 'keep'}}, 'has a fixed size'),
-    'an input': ({'inputs': {'mask': {'role': 'mask'}}}, 'describes the input mask'),
+    'an input': ({'inputs': {'rays': {'role': 'rays'}}}, 'describes the input rays'),
     'an output': ({'outputs': {'sky': {'role': 'mask'}}}, 'describes the output sky'),
 }
 
