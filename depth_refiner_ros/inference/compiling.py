@@ -212,7 +212,7 @@ def compile_model(
     if found := tensor_rt.find_engine(cache, facts):
         if wanted <= set(found[1]):
             model = tensor_rt.TensorRtModel(file, precision, *found)
-            log(f'{name} was compiled before: {_agreement(model, frames)}')
+            log(f'{name} was compiled before: {_agreement(model, file, frames)}')
             return model
         wanted |= set(found[1])  # so that what served before is served on
     progress.stop_if_cancelled()
@@ -233,7 +233,7 @@ def compile_model(
     _keep(cache, timing_facts, timing, log)
     model = tensor_rt.TensorRtModel(file, precision, engine, profiles)
     try:
-        found_out = _agreement(model, frames) + _in_sizes(model, file, frames, progress)
+        found_out = _agreement(model, file, frames) + _in_sizes(model, file, frames, progress)
     except DisagreementError as error:
         _keep(cache, refusal_facts, str(error).encode(), log)
         raise
@@ -342,11 +342,11 @@ def calibrate(
     return calibration
 
 
-def _agreement(model: TensorRtModel, frames: list[Frame]) -> str:
+def _agreement(model: TensorRtModel, file: OnnxFile, frames: list[Frame]) -> str:
     """Compare a model with the stored frames."""
     if not frames:
         return 'no frames to compare with lie beside it'
-    report = check_parity(model, frames, model.inputs)
+    report = check_parity(model, frames, model.inputs, file.metadata.tolerances)
     if not report.agrees:
         raise DisagreementError(f'it does not agree with ONNX Runtime: {report.text}')
     return report.text
@@ -369,8 +369,10 @@ def _in_sizes(
     for number, size in enumerate(model.sizes):
         progress.stop_if_cancelled()
         progress.tell('compare', number / len(model.sizes))
-        inputs = resized(frames[0], model.inputs, size)
-        report = check_parity(model, [inputs | reference(**inputs)], model.inputs)
+        inputs = resized(frames[0], model.inputs, size, file)
+        report = check_parity(
+            model, [inputs | reference(**inputs)], model.inputs, file.metadata.tolerances
+        )
         if not report.agrees:
             raise DisagreementError(
                 f'it does not agree with ONNX Runtime on {size[1]}x{size[0]}: {report.text}'

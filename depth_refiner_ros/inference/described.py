@@ -100,7 +100,7 @@ def model_values(
     given: dict[str, npt.NDArray[Any]] = {}
     for name, each in description.inputs.items():
         if each.role == 'constant':
-            value: npt.NDArray[Any] = np.array(each.value)
+            value: npt.NDArray[Any] = np.full((1,) * each.dimensions, each.value)
         elif each.role == 'intrinsics':
             value = _matrix(focal_px)
         else:
@@ -110,7 +110,7 @@ def model_values(
                 for part in each.parts
             ]
             value = _laid_out(np.concatenate(channels, axis=2), each)
-        given[name] = np.ascontiguousarray(value.astype(each.dtype))
+        given[name] = value.astype(each.dtype, order='C')
     return given
 
 

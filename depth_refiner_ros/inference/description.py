@@ -74,6 +74,7 @@ class Input:
         dtype: As NumPy names it.
         size: Height and width of its own, px; None for the size of the model.
         value: Of a constant.
+        dimensions: Of a constant: 0, or so many of length one.
     """
 
     parts: tuple[Part, ...]
@@ -81,6 +82,7 @@ class Input:
     dtype: str = 'float32'
     size: tuple[int, int] | None = None
     value: float = 0.0
+    dimensions: int = 0
 
     @property
     def role(self) -> Role:
@@ -442,6 +444,7 @@ def _input(block: _Block) -> Input:
         dtype=block.choice('dtype', _DTYPES, 'float32'),
         size=(height, width) if height and width else None,
         value=block.number('value', 0.0 if parts[0].role != 'constant' else None),
+        dimensions=block.whole('dimensions', 0),
     )
     block.close()
     return found
@@ -548,6 +551,11 @@ def _check_input(name: str, each: Input, size: Size, signature: Signature, where
         raise ModelError(
             f'{where} says that the input {name} is {each.dtype}, but the model takes '
             f'{tensor.dtype}'
+        )
+    if each.role == 'constant' and len(tensor.shape) != each.dimensions:
+        raise ModelError(
+            f'{where} says that the constant {name} has {each.dimensions} dimensions, but the '
+            f'model takes {len(tensor.shape)}: {tensor}'
         )
     if each.role in ('intrinsics', 'constant') or not tensor.shape:
         return

@@ -110,6 +110,20 @@ class OnnxFile:
         describe = self.description
         return image_size(inputs) if describe is None else describe.size_of(inputs)
 
+    def image_axes(self, name: str, dimensions: int) -> tuple[int, int] | None:
+        """Return the axes of height and width of an input; None if it has no size of the images.
+
+        Args:
+            name: Of the input.
+            dimensions: Of the input.
+        """
+        if self.description is None:
+            return (0, 1) if dimensions >= 2 else None
+        each = self.description.inputs[name]
+        if each.size is not None or each.role in ('intrinsics', 'constant'):
+            return None
+        return each.layout.index('H'), each.layout.index('W')
+
     def input_shape(self, name: str, shape: Sequence[int], size: tuple[int, int]) -> Any:
         """Return the shape of an input for images of a size.
 

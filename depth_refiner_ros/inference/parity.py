@@ -107,18 +107,25 @@ def store_frames(file: OnnxFile, inputs: Sequence[Frame], tolerance: float) -> d
     return {name: float(f'{tolerance * span:.3g}') for name, span in spans.items()}
 
 
-def resized(frame: Frame, inputs: Sequence[str], size: tuple[int, int]) -> Frame:
-    """Return the inputs of a frame in another height and width, px; nothing is blended."""
-    height, width = size
+def resized(
+    frame: Frame, inputs: Sequence[str], size: tuple[int, int], file: OnnxFile | None = None
+) -> Frame:
+    """Return the inputs of a frame in another height and width, px; nothing is blended.
+
+    Args:
+        frame: Of a model.
+        inputs: Names of its inputs.
+        size: Height and width, px.
+        file: The model, which knows how its inputs are laid out; None for (H, W) and (H, W, C).
+    """
     found = {}
     for name in inputs:
         image = frame[name]
-        if image.ndim < 2:  # no image: intrinsics
-            found[name] = image
-            continue
-        rows = np.arange(height) * image.shape[0] // height
-        columns = np.arange(width) * image.shape[1] // width
-        found[name] = np.ascontiguousarray(image[rows][:, columns])
+        plain = (0, 1) if image.ndim >= 2 else None
+        axes = file.image_axes(name, image.ndim) if file else plain
+        for axis, length in zip(axes or (), size, strict=False):
+            image = image.take(np.arange(length) * image.shape[axis] // length, axis)
+        found[name] = np.array(image, order='C')
     return found
 
 

@@ -167,6 +167,7 @@ def test_rays_intrinsics_and_constants_are_given():
         given['rays'][0, :, 1, 1], np.array([x, y, 1]) / np.sqrt(x**2 + y**2 + 1), rtol=1e-6
     )
     assert given['tokens'] == 1800
+    assert given['tokens'].shape == ()
     assert given['tokens'].dtype == np.int64
 
 

@@ -16,8 +16,13 @@ from depth_refiner_ros.inference import (
     loading,
     read_onnx,
 )
+from depth_refiner_ros.inference.description import parse_description
 from depth_refiner_ros.inference.engine_cache import EngineCache
 from depth_refiner_ros.inference.model import NotCompiledError
+from depth_refiner_ros.inference.onnx_file import ModelMetadata, OnnxFile, read_graph
+from depth_refiner_ros.inference.parity import resized, store_frames
+from depth_refiner_ros.inference.published import recognise, write_description
+from depth_refiner_ros.inference.signature import Signature, TensorType
 
 
 @pytest.fixture
@@ -307,6 +312,98 @@ def test_auto_takes_the_next_where_an_engine_is_wrong(install, convolving, only_
     told = []
     assert not load_model(convolving, log=told.append).back_end.startswith('tensorrt')
     assert 'Not tensorrt-fp16: it does not agree with ONNX Runtime: median 1' in told[0]
+
+
+# ------------------------------------------------------------------------------ published models
+
+
+@pytest.fixture
+def transformer(tmp_path):
+    """Return what exports a transformer and describes it, with a frame in 70x98 px beside it."""
+    pytest.importorskip('torch', reason='exports the transformer of these tests')
+    from .vision_transformer import export
+
+    def make(**options):
+        path = export(tmp_path / 'depth_anything_v2.onnx', **options)
+        content = recognise(read_graph(path), 'depth_anything_v2').content
+        content['size'] |= {'height': 70, 'width': 98}
+        image = np.random.default_rng(0).normal(0, 1, (1, 3, 70, 98)).astype(np.float32)
+        content['tolerances'] = store_frames(read_graph(path), [{'image': image}], 0.005)
+        write_description(content, path.with_suffix('.yaml'))
+        return path, image
+
+    return make
+
+
+@pytest.mark.parametrize('version', ['10.3.0', '11.1.0'])
+def test_a_published_transformer_is_compiled_for_its_one_size(install, transformer, version):
+    fake = install(version)
+    path, image = transformer()
+    told = []
+    model = compiled(path, log=told.append)
+    assert told == ['depth_anything_v2: outputs compared with ONNX Runtime on 1 frames']
+    assert fake.called('set_shape') == [('image', *[(1, 3, 70, 98)] * 3)]
+    want = load_model(path, 'onnxruntime')._model(image=image)['depth']
+    got = model(image=image)['depth']
+    assert 0 < np.abs(got - want).max() < 1e-3 * np.ptp(want)  # half precision, and no more
+    assert load_model(path, 'tensorrt-fp16').back_end == 'tensorrt-fp16'
+
+
+def test_a_transformer_of_any_size_has_a_profile_for_each_that_is_compared(fake, transformer):
+    path, image = transformer(free=True)
+    model = compiled(path, sizes=[(70, 70), (140, 84)])
+    assert model.sizes == ((70, 70), (70, 98), (140, 84))
+    wide = np.ascontiguousarray(np.tile(image, (1, 1, 2, 1))[..., :84])
+    want = load_model(path, 'onnxruntime')._model(image=wide)['depth']
+    np.testing.assert_allclose(model(image=wide)['depth'], want, atol=1e-3 * np.ptp(want))
+    with pytest.raises(NotCompiledError, match='--size 28 28'):
+        model(image=image[..., :28, :28])
+
+
+def test_a_published_model_that_is_miscompiled_is_refused_by_its_own_tolerance(
+    install, transformer
+):
+    path, _ = transformer()
+    tolerance = read_onnx(path).metadata.tolerances['depth']
+    assert tolerance < 0.05  # what any output that is no depth may be off
+    install(error=2 * tolerance)
+    with pytest.raises(ModelError, match=r'does not agree with ONNX Runtime: .*depth differs by'):
+        compiled(path)
+    install(error=0.5 * tolerance)
+    EngineCache().clear()
+    compiled(path)
+
+
+def test_inputs_of_other_sizes_and_constants_stay_what_they_are(tmp_path):
+    content = {
+        'format': 1,
+        'name': 'several',
+        'stage': 'inpaint_depth',
+        'size': {'rule': 'keep', 'multiple': 2},
+        'inputs': {
+            'image': {'role': 'color', 'layout': 'NHWC'},
+            'prompt': {'role': 'depth', 'size': [3, 4]},
+            'tokens': {'role': 'constant', 'value': 7, 'dtype': 'int64'},
+        },
+        'outputs': {'depth': {'role': 'depth', 'kind': 'metric'}},
+    }
+    tensors = {'image': TensorType('float32', (1, 'h', 'w', 3))}
+    file = OnnxFile(
+        tmp_path / 'several.onnx',
+        ModelMetadata('several'),
+        frozenset(),
+        Signature(tensors, {}),
+        description=parse_description(content, 'several.yaml'),
+    )
+    frame = {
+        'image': np.arange(4 * 6 * 3, dtype=np.float32).reshape(1, 4, 6, 3),
+        'prompt': np.ones((1, 1, 3, 4), np.float32),
+        'tokens': np.array(7, np.int64),
+    }
+    found = resized(frame, tuple(frame), (2, 3), file)
+    np.testing.assert_array_equal(found['image'], frame['image'][:, ::2, ::2])
+    np.testing.assert_array_equal(found['prompt'], frame['prompt'])
+    assert found['tokens'].shape == ()
 
 
 # ------------------------------------------------------------------------------------------ int8

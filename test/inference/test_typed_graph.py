@@ -147,3 +147,28 @@ def test_what_is_inside_can_be_put_out():
     found = run(typed_graph.with_outputs(model, [*names, *names]), **image())
     assert set(names) <= found.keys()
     assert found['features'].shape == (1, 4, 6, 8)
+
+
+def test_a_transformer_keeps_residuals_norms_and_softmax_in_float32(tmp_path):
+    pytest.importorskip('torch', reason='exports the transformer of this test')
+    from .vision_transformer import MASSIVE, export
+
+    model = onnx.load(str(export(tmp_path / 'transformer.onnx')))
+    half = typed_graph.half_convolutions(typed_graph.for_tensorrt(model), typed_graph.PRODUCTS)
+    onnx.checker.check_model(half, full_check=True)
+    inferred = onnx.shape_inference.infer_shapes(half).graph
+    kinds = {value.name: value.type.tensor_type.elem_type for value in inferred.value_info}
+    count = dict.fromkeys(('Conv', 'MatMul', 'LayerNormalization', 'Softmax', 'Erf', 'Mul'), 0)
+    for node in half.graph.node:
+        if node.op_type in count:
+            count[node.op_type] += 1
+            products = node.op_type in ('Conv', 'MatMul')
+            wanted = TensorProto.FLOAT16 if products else TensorProto.FLOAT
+            assert kinds[node.output[0]] == wanted, node.name
+    # Three blocks of four linear layers and two products of attention each.
+    assert (count['MatMul'], count['Softmax'], count['LayerNormalization']) == (18, 3, 7)
+    image = {'image': np.random.default_rng(0).normal(0, 1, (1, 3, 70, 98)).astype(np.float32)}
+    want, got = run(model, **image)['depth'], run(half, **image)['depth']
+    assert 0 < np.abs(got - want).max() < 1e-3 * np.ptp(want)
+    # Were its residuals in half precision there would be nothing left of it.
+    assert np.finfo(HALF).max < MASSIVE
