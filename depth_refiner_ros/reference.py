@@ -1,4 +1,4 @@
-"""Writes the tables of topics and parameters into README.md and docs/parameters.md.
+"""Writes the tables of topics and parameters into docs/ros.md and docs/parameters.md.
 
 The tables come from the declarations that hosts run on; a test holds the files to them. Run
 `make docs` after changing a declaration.
@@ -92,20 +92,20 @@ def parameters_page() -> str:
     return '\n\n'.join(parts) + '\n'
 
 
-def updated_readme(text: str) -> str:
-    """Return the README with its generated tables renewed."""
+def updated_topics(text: str) -> str:
+    """Return docs/ros.md with its generated tables renewed."""
     for name, table in (('topics', topics_table()), ('types', types_table())):
-        pattern = rf'(<!-- {name} -->\n).*?(\n<!-- /{name} -->)'
-        text = re.sub(pattern, rf'\1{table}\2', text, flags=re.DOTALL)
+        pattern = rf'(<!-- {name} -->\n).*?(<!-- /{name} -->)'
+        text = re.sub(pattern, rf'\1{table}\n\2', text, flags=re.DOTALL)
     return text
 
 
 def main() -> None:
     """Renew the files of a checkout."""
-    root = Path(__file__).resolve().parent.parent
-    readme = root / 'README.md'
-    readme.write_text(updated_readme(readme.read_text(encoding='utf-8')), encoding='utf-8')
-    (root / 'docs' / 'parameters.md').write_text(parameters_page(), encoding='utf-8')
+    docs = Path(__file__).resolve().parent.parent / 'docs'
+    page = docs / 'ros.md'
+    page.write_text(updated_topics(page.read_text(encoding='utf-8')), encoding='utf-8')
+    (docs / 'parameters.md').write_text(parameters_page(), encoding='utf-8')
 
 
 if __name__ == '__main__':

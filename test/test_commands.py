@@ -17,6 +17,7 @@ from depth_refiner_ros.cli import commands
 ROOT = Path(__file__).parents[1]
 PAGES = (
     ROOT / 'README.md',
+    ROOT / 'CONTRIBUTING.md',
     ROOT / 'Makefile',
     *sorted((ROOT / 'docs').glob('*.md')),
     *sorted((ROOT / 'training').glob('*.md')),
@@ -45,7 +46,7 @@ def shown():
                 if found := COMMAND.search(line):
                     module, command, rest = found.groups()
                     # A comment, another command, or how long it took.
-                    rest = re.split(r'\s#|\s[|&]|, |;', rest)[0].replace(' ...', '')
+                    rest = re.split(r'\s#|\s[|&]|, |;(?=\s)', rest)[0].replace(' ...', '')
                     label = f'{page.name}: {module or command}{rest}'
                     yield pytest.param(module, command, rest, kind, id=label)
 

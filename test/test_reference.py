@@ -10,9 +10,9 @@ from depth_refiner_ros.stages import STAGES
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def test_readme_equals_declarations():
-    text = (ROOT / 'README.md').read_text()
-    assert reference.updated_readme(text) == text, 'run `make docs`'
+def test_topics_equal_declarations():
+    text = (ROOT / 'docs' / 'ros.md').read_text()
+    assert reference.updated_topics(text) == text, 'run `make docs`'
     assert '| `refine_depth` |' in text
 
 
