@@ -25,7 +25,8 @@ from depth_refiner_ros.data import (
     trusted,
 )
 from depth_refiner_ros.nodes import pipeline as run_node
-from depth_refiner_ros.stage import Input, Parameters, Topic, parameter
+from depth_refiner_ros.parameters import Parameters, parameter
+from depth_refiner_ros.stage import Input, Topic
 from depth_refiner_ros.stages import STAGES
 
 
