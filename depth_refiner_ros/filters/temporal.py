@@ -8,7 +8,16 @@ import cv2
 import numpy as np
 
 from ..data import Float32Array
-from ..kernels import ByteImageOut, FloatImage, FloatImageOut, kernel
+from ..kernels import (
+    ByteImageOut,
+    ByteRow,
+    ByteRowOut,
+    FloatImage,
+    FloatImageOut,
+    FloatRow,
+    FloatRowOut,
+    kernel,
+)
 from .denoise import Denoised
 from .noise import FARTHEST_M, NEAREST_M
 
@@ -172,40 +181,93 @@ def _update(
     estimate_m: FloatImageOut,
     estimate_stddev_m: FloatImageOut,
 ) -> None:
-    height, width = depth_m.shape
-    for y in range(height):
-        for x in range(width):
-            measured = (depth_m[y, x] >= _NEAREST_M) & (depth_m[y, x] <= _FARTHEST_M)
-            z_m = depth_m[y, x] if measured else _ZERO
-            variance = stddev_m[y, x] * stddev_m[y, x] if measured else _ONE
-            before_m, before_variance = state_m[y, x], state_variance[y, x]
+    for y in range(depth_m.shape[0]):
+        _bridge(depth_m[y], state_m[y], bridge_frames, missed_frames[y])
+        _fold(
+            depth_m[y],
+            stddev_m[y],
+            quantization_m[y],
+            drift[y],
+            least_gain,
+            missed_frames[y],
+            state_m[y],
+            state_variance[y],
+        )
+        _write(
+            depth_m[y],
+            stddev_m[y],
+            floor_m[y],
+            missed_frames[y],
+            state_m[y],
+            state_variance[y],
+            estimate_m[y],
+            estimate_stddev_m[y],
+        )
 
-            innovation_m = z_m - before_m
-            innovation_variance = before_variance + variance
-            # One step of quantisation is no evidence of motion, however many sigmas it is.
-            surprise = abs(innovation_m) - quantization_m[y, x]
-            surprise /= math.sqrt(innovation_variance)
-            moved = (surprise > RESET_STDDEVS) | (before_m == _ZERO) | (not measured)
-            faded = max(surprise - FADE_STDDEVS, _ZERO)
-            motion = (faded * faded + drift[y, x]) * innovation_variance
-            # The gain never falls below 1 / memory_frames.
-            prediction = max(motion + before_variance, variance * least_gain)
-            gain = prediction / (prediction + variance)
-            most_m = HUBER_STDDEVS * math.sqrt(prediction + variance)
-            after_m = before_m + gain * min(max(innovation_m, -most_m), most_m)
-            after_variance = gain * variance
-            after_m = z_m if moved else after_m
-            after_variance = variance if moved else after_variance
 
-            bridged = (not measured) & (before_m > _ZERO) & (missed_frames[y, x] < bridge_frames)
-            missed_frames[y, x] = missed_frames[y, x] + 1 if bridged else 0
-            state_m[y, x] = before_m if bridged else after_m
-            # Nobody looked: the surface may have moved by as much as it was uncertain.
-            state_variance[y, x] = _FOUR * before_variance if bridged else after_variance
+def _bridge(
+    depth_m: FloatRow, state_m: FloatRow, bridge_frames: int, missed_frames: ByteRowOut
+) -> None:
+    """Count the frames that a pixel with a state has missed; 0 ends or needs no bridge."""
+    for x in range(len(depth_m)):
+        measured = (depth_m[x] >= _NEAREST_M) & (depth_m[x] <= _FARTHEST_M)
+        bridged = (not measured) & (state_m[x] > _ZERO) & (missed_frames[x] < bridge_frames)
+        missed_frames[x] = missed_frames[x] + 1 if bridged else 0
 
-            known = measured | bridged
-            estimate_m[y, x] = state_m[y, x] if known else _NAN
-            left_m = math.sqrt(state_variance[y, x])
-            least_m = min(floor_m[y, x], stddev_m[y, x])
-            left_m = least_m if least_m > left_m else left_m
-            estimate_stddev_m[y, x] = left_m if known else _NAN
+
+def _fold(
+    depth_m: FloatRow,
+    stddev_m: FloatRow,
+    quantization_m: FloatRow,
+    drift: FloatRow,
+    least_gain: np.float32,
+    missed_frames: ByteRow,
+    state_m: FloatRowOut,
+    state_variance: FloatRowOut,
+) -> None:
+    for x in range(len(depth_m)):
+        measured = (depth_m[x] >= _NEAREST_M) & (depth_m[x] <= _FARTHEST_M)
+        z_m = depth_m[x] if measured else _ZERO
+        variance = stddev_m[x] * stddev_m[x] if measured else _ONE
+        before_m, before_variance = state_m[x], state_variance[x]
+
+        innovation_m = z_m - before_m
+        innovation_variance = before_variance + variance
+        # One step of quantisation is no evidence of motion, however many sigmas it is.
+        surprise = abs(innovation_m) - quantization_m[x]
+        surprise /= math.sqrt(innovation_variance)
+        moved = (surprise > RESET_STDDEVS) | (before_m == _ZERO) | (not measured)
+        faded = max(surprise - FADE_STDDEVS, _ZERO)
+        motion = (faded * faded + drift[x]) * innovation_variance
+        # The gain never falls below 1 / memory_frames.
+        prediction = max(motion + before_variance, variance * least_gain)
+        gain = prediction / (prediction + variance)
+        most_m = HUBER_STDDEVS * math.sqrt(prediction + variance)
+        after_m = before_m + gain * min(max(innovation_m, -most_m), most_m)
+        after_variance = gain * variance
+        after_m = z_m if moved else after_m
+        after_variance = variance if moved else after_variance
+
+        bridged = missed_frames[x] > 0
+        state_m[x] = before_m if bridged else after_m
+        # Nobody looked: the surface may have moved by as much as it was uncertain.
+        state_variance[x] = _FOUR * before_variance if bridged else after_variance
+
+
+def _write(
+    depth_m: FloatRow,
+    stddev_m: FloatRow,
+    floor_m: FloatRow,
+    missed_frames: ByteRow,
+    state_m: FloatRow,
+    state_variance: FloatRow,
+    estimate_m: FloatRowOut,
+    estimate_stddev_m: FloatRowOut,
+) -> None:
+    for x in range(len(depth_m)):
+        known = state_m[x] > _ZERO
+        estimate_m[x] = state_m[x] if known else _NAN
+        left_m = math.sqrt(state_variance[x])
+        least_m = min(floor_m[x], stddev_m[x])
+        left_m = least_m if least_m > left_m else left_m
+        estimate_stddev_m[x] = left_m if known else _NAN
