@@ -15,10 +15,11 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from .counts import MILLIMETRE_M
 from .data import ColorImage, DepthImage, Float32Array, PinholeCamera
 from .discovery import image_topic, info_topic
 from .geometry import TransformTree, same_intrinsics, size_around
-from .messages import MILLIMETRE_M, decode
+from .messages import decode
 from .synchronizer import SLOP_S
 
 Severity = Literal['ok', 'note', 'warning', 'problem']

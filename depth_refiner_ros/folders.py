@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
+from .counts import metres_from_counts
 from .data import (
     ColorImage,
     DepthEncoding,
@@ -36,7 +37,6 @@ from .data import (
     RigidTransform,
     UInt8Array,
 )
-from .messages import metres_from_counts
 from .tum import EPOCH_NS, Intrinsics, is_listed, read_listing
 
 DEPTH_FRAME = 'camera_depth_optical_frame'

@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from ..counts import metres_from_counts
 from ..data import ColorImage, DepthImage, Header, PinholeCamera
 from ..folders import DEPTH_FRAME
-from ..messages import metres_from_counts
 from ..parameters import Parameters, parameter
 
 PORTS = ('depth', 'camera', 'color', 'color_camera')
