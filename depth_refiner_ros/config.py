@@ -52,6 +52,12 @@ class HostParameters(Parameters):
         unit='s',
         range=(0, 60),
     )
+    keep_camera_rate: bool = parameter(
+        True,
+        'A live host leaves a model that is not named (model: auto) where the first frames take '
+        'longer with it than 80 % of the time between two frames of the camera; false takes it '
+        'all the same. Replays never look at the clock.',
+    )
     depth_encoding: str = parameter(
         'same',
         'Encoding of published depth: that of the input, millimetres or metres.',

@@ -67,6 +67,8 @@ class Stage(Protocol):
     `parameters` may be replaced between two calls; what is declared `live` then takes effect.
     A stage that runs models has a `back_end`, what runs them at present, a `note`, why that was
     chosen, a `trouble`, why none does, and `loading`, which are being loaded; hosts tell them.
+    One that takes a model of its own choice names it as `unnamed_model`, and leaves it while
+    `declined`, which a live host sets, says why.
     """
 
     Parameters: ClassVar[Any]
@@ -138,6 +140,18 @@ class Pipeline:
         for stage in self.stages.values():
             for model in getattr(stage, 'models', ()):
                 model.waits = False
+
+    @property
+    def unnamed_models(self) -> dict[str, str]:
+        """The models of the last call that ran without being named, by stage."""
+        ran = {name: getattr(stage, 'unnamed_model', '') for name, stage in self.stages.items()}
+        return {name: model for name, model in ran.items() if model}
+
+    def decline_models(self, why: str) -> None:
+        """Have stages leave models that are not named, for a reason; without one, take them."""
+        for stage in self.stages.values():
+            if hasattr(stage, 'declined'):
+                stage.declined = why
 
     @property
     def notes(self) -> dict[str, str]:

@@ -99,7 +99,14 @@ class Live:
                 network_node(zenoh, self.name, self.network, self.namespace)
             )
             host = stack.enter_context(
-                zenoh.LiveHost(configuration, node, warn=warn, source=source, watch=watch)
+                zenoh.LiveHost(
+                    configuration,
+                    node,
+                    warn=warn,
+                    source=source,
+                    watch=watch,
+                    inform=lambda text: console.print(escape(text)),
+                )
             )
             _show(console, node.full_name, host)
         console.print(f'{host.runner.dropped} frames overtaken, {host.runner.failed} failed')

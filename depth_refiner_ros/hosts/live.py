@@ -31,6 +31,7 @@ from ..invocation import command
 from ..messages import decode
 from ..stage import Pipeline, topic_inputs
 from ..synchronizer import Synchronizer
+from .pace import Pace
 
 _WINDOW = 300  # frames that latency is measured over
 _RATE_WINDOW_S = 5.0
@@ -101,6 +102,7 @@ class _Done(NamedTuple):
 
     at_s: float
     latency_s: float
+    work_s: float
 
 
 @dataclass
@@ -152,6 +154,8 @@ class LiveRunner:
         publishers: Returns how many publish on a topic.
         warn: Called with a sentence when a frame, or what is optional of it, had to be dropped.
         watch: Sees every frame; with it, all stages are run even if nobody else listens.
+        inform: Called with a sentence that is worth a line in the log.
+        clock_s: Monotonic seconds, by which the work on a frame is measured.
 
     Attributes:
         tree: Transforms known so far.
@@ -173,6 +177,8 @@ class LiveRunner:
         publishers: Callable[[str], int],
         warn: Callable[[str], None],
         watch: Watch | None = None,
+        inform: Callable[[str], None] = lambda text: None,
+        clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self.configuration = configuration
         self.tree = TransformTree()
@@ -183,6 +189,8 @@ class LiveRunner:
         self._topics = topics
         self._publish, self._wanted = publish, wanted
         self._publishers, self._warn, self._watch = publishers, warn, watch
+        self._inform, self._clock_s = inform, clock_s
+        self._pace, self._paced = Pace(), ''
         self._synchronizer: Synchronizer[tuple[Any, float]] = Synchronizer(
             self._inputs,
             slop_s=configuration.host.slop_s,
@@ -222,6 +230,8 @@ class LiveRunner:
         with self._wake:
             self._received[port].note(stamp_ns, _size_px(message), now_ns * 1e-9)
             self._forget_calibration_of_another_size(port)
+            if port == self._synchronizer.anchor:
+                self._pace.stamped(stamp_ns)
             for matched in self._synchronizer.feed(
                 port, stamp_ns, (message, now_ns * 1e-9), now_ns
             ):
@@ -304,6 +314,7 @@ class LiveRunner:
                     self._fail(f'{type(error).__name__}: {error}')
 
     def _process(self, messages: dict[str, Any], wanted: list[str], arrived_s: float) -> None:
+        started_s = self._clock_s()
         without: dict[str, str] = {}
         values: dict[str, Any] = {}
         for port, message in messages.items():
@@ -313,6 +324,7 @@ class LiveRunner:
         configuration = self.configuration
         encoding = configuration.host.depth_encoding
         self._pipeline.parameters = configuration.parameters
+        self._reconsider(values, wanted)
         outputs: dict[str, Any] = {}
         needed = None if self._watch is not None else wanted
         for port, value in self._pipeline.outputs_in_turn(self.tree, needed, **values):
@@ -320,22 +332,50 @@ class LiveRunner:
             if port in wanted:
                 self._outbox.put(partial(self._publish_as, encoding, port, value))
         self._do_without({**without, **self._pipeline.left_out})
-        self._outbox.put(partial(self._finish, values, outputs, arrived_s))
+        work_s = self._clock_s() - started_s
+        self._keep_up(work_s)
+        self._outbox.put(partial(self._finish, values, outputs, arrived_s, work_s))
 
     def _publish_as(self, encoding: str, port: str, value: Any) -> None:
         self._publish(port, encoded_as(value, encoding))
 
-    def _finish(self, values: dict[str, Any], outputs: dict[str, Any], arrived_s: float) -> None:
+    def _finish(
+        self, values: dict[str, Any], outputs: dict[str, Any], arrived_s: float, work_s: float
+    ) -> None:
         now_s = time.monotonic()
         latency_s = now_s - arrived_s
         self.missed += 0 < self.configuration.host.frame_deadline_s < latency_s
-        self._done.append(_Done(now_s, latency_s))
+        self._done.append(_Done(now_s, latency_s, work_s))
         images = [value for value in outputs.values() if isinstance(value, DepthImage)]
         if isinstance(values.get('depth'), DepthImage) and images:
             self._depths = values['depth'], images[-1]
         if self._watch is not None:
             self._watch(values, outputs, latency_s)
         self._error = ''
+
+    def _reconsider(self, values: Mapping[str, Any], wanted: list[str]) -> None:
+        """Let stages try the models that nobody named, where what they cost may be another."""
+        host, sizes = self.configuration.host, map(_size_px, values.values())
+        work = (host, self.configuration.parameters, tuple(sizes), tuple(wanted))
+        with self._wake:
+            renewed = self._pace.renewed(work)
+        if renewed:
+            self._paced = ''
+            self._pipeline.decline_models('')
+
+    def _keep_up(self, took_s: float) -> None:
+        """Have stages leave the models that nobody named, where these cost the camera's rate."""
+        models = self._pipeline.unnamed_models
+        if not models or self._pipeline.loading or not self.configuration.host.keep_camera_rate:
+            return
+        with self._wake:
+            verdict = self._pace.worked(took_s)
+        if verdict is None:
+            return
+        self._paced = '; '.join(verdict.text(stage, model) for stage, model in models.items())
+        if not verdict.keeps:
+            self._pipeline.decline_models(self._paced)
+        self._inform(self._paced)
 
     def _decoded(self, port: str, message: Any) -> tuple[Any, str]:
         """Return a message's value, or None and why it cannot be used if that may be left out."""
@@ -523,6 +563,7 @@ class LiveRunner:
         return {
             'backend': ', '.join(sorted(set(self._pipeline.back_ends.values()))) or 'classical',
             'rate_hz': f'{(len(recent) - 1) / span_s if span_s else 0:.1f}',
+            'work_p50_ms': f'{1e3 * np.median([d.work_s for d in recent] or [0.0]):.1f}',
             'latency_p50_ms': f'{np.percentile(latency_ms, 50):.1f}',
             'latency_p99_ms': f'{np.percentile(latency_ms, 99):.1f}',
             'dropped': str(self.dropped),
@@ -535,6 +576,7 @@ class LiveRunner:
             'clock_jumps': str(counts.jumps),
             'holes_in': f'{holes_in:.3f}',
             'holes_out': f'{holes_out:.3f}',
+            **({'camera_rate': self._paced} if self._paced else {}),
             **{f'{stage}.model': note for stage, note in self._pipeline.notes.items()},
             **{f'{stage}.loading': text for stage, text in self._pipeline.loading.items()},
             **{f'received.{port}': str(item.count) for port, item in self._received.items()},

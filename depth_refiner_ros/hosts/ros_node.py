@@ -206,6 +206,7 @@ class StageNode(LifecycleNode):  # type: ignore[misc]
             wanted=self._subscribed_outputs,
             publishers=self.count_publishers,
             warn=lambda text: logger.warning(text, throttle_duration_sec=5.0),
+            inform=logger.info,
         )
         self._last_stamps.clear()
         self._listen()

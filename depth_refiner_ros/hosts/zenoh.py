@@ -464,6 +464,7 @@ class LiveHost(AbstractContextManager['LiveHost']):
         warn: Called with a sentence when a message cannot be used, from any thread.
         source: Where frames come from if not from topics; when it ends, so does `spin`.
         watch: Sees every frame; see `LiveRunner`.
+        inform: Called with a sentence that is worth a line in the log.
 
     Attributes:
         topics: Absolute topic of every input port.
@@ -478,6 +479,7 @@ class LiveHost(AbstractContextManager['LiveHost']):
         warn: Callable[[str], None],
         source: Source | None = None,
         watch: Watch | None = None,
+        inform: Callable[[str], None] = lambda text: None,
     ) -> None:
         self.topics = port_topics(
             topic_inputs(configuration.pipeline), configuration.topics, node.namespace
@@ -505,6 +507,7 @@ class LiveHost(AbstractContextManager['LiveHost']):
             publishers=node.count_publishers,
             warn=warn,
             watch=watch,
+            inform=inform,
         )
         given = source.ports if source is not None else ()
         self._cameras: dict[str, Publisher] = {}

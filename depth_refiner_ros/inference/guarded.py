@@ -90,6 +90,11 @@ class GuardedModel:
         return found
 
     @property
+    def compiling(self) -> bool:
+        """Whether it serves while something faster is compiled."""
+        return bool(getattr(self._model, 'compiling', False))
+
+    @property
     def loading_s(self) -> float:
         """Seconds since a thread began to prepare the model; 0 while none does."""
         beside = self._beside
@@ -199,10 +204,13 @@ class ChosenModel:
 
     @property
     def loading(self) -> str:
-        """What is being loaded, and for how long already; empty if nothing is."""
-        if self._named is None or not (seconds := self._named[1].loading_s):
+        """What is being loaded, and for how long already, or compiled; empty if nothing is."""
+        if self._named is None:
             return ''
-        return f'{self._named[0][0]} is loading ({seconds:.0f} s)'
+        (name, device, _), model = self._named
+        if seconds := model.loading_s:
+            return f'{name} is loading ({seconds:.0f} s)'
+        return f'{name} is being compiled for {device}' if model.compiling else ''
 
     def description(self, name: str) -> ModelDescription | None:
         """Return how a published model speaks; None for models of this package.
@@ -245,10 +253,14 @@ class Learned:
     Attributes:
         models: Its models; the first one's back end is told.
         otherwise: What is told where no model runs.
+        declined: Why a model that is not named must not be taken; empty if it may.
+        unnamed_model: What ran the last frame without being named; empty if nothing did.
     """
 
     models: tuple[ChosenModel, ...] = ()
     otherwise = ''
+    declined = ''
+    unnamed_model = ''
 
     @property
     def trouble(self) -> str:

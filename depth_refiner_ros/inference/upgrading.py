@@ -62,6 +62,11 @@ class UpgradingModel:
         first = better or self._other()
         self.name, self.back_end = first.name, first.back_end
 
+    @property
+    def compiling(self) -> bool:
+        """Whether the better back end is being compiled."""
+        return self._compilation is not None
+
     def __call__(self, **inputs: npt.NDArray[Any]) -> dict[str, npt.NDArray[np.float32]]:
         """Run the model once."""
         self._take_what_is_ready()

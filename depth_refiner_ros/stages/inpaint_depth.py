@@ -74,8 +74,9 @@ class InpaintDepthParameters(Parameters):
     model: str = parameter(
         'auto',
         'Learned model that chooses the surface of a hole: the name of a shipped one, or the path '
-        'of an .onnx file; auto takes depth_small where a back end is installed. Empty for the '
-        'classical filter, a third of the time, which also serves while no model can.',
+        'of an .onnx file; auto takes depth_small where a back end is installed and, live, keeps '
+        "the camera's rate. Empty for the classical filter, a third of the time, which also "
+        'serves while no model can.',
     )
     device: str = parameter(
         'auto',
@@ -282,6 +283,10 @@ class InpaintDepth(Learned):
         """Run the model, if one is wanted and runs; None leaves the frame to the filter."""
         p = self.parameters
         name = DEFAULT_MODEL if p.model == 'auto' else p.model
+        self.unnamed_model = ''
+        if p.model == 'auto' and self.declined:
+            self._model.leave(self.declined)
+            return None
         if not self._given:
             if not name:
                 self._model.leave()
@@ -300,6 +305,7 @@ class InpaintDepth(Learned):
         found = self._model(name, p.device, p.threads, deadline_s=p.model_deadline_s, **given)
         if found is None:
             return None
+        self.unnamed_model = DEFAULT_MODEL if p.model == 'auto' else ''
         reduced_m = given['depth_m']
         estimate_m, wrong, shape = found['estimate_m'], found['wrong'], depth_m.shape
         invented = np.isnan(reduced_m) | (wrong >= p.wrong_threshold)
