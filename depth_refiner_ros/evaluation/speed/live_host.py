@@ -154,10 +154,12 @@ def live_run(
         # The last output of a frame decides; the order of arrival stays that of the first.
         received_s[number_of[value.header.stamp_ns]] = time.perf_counter()
 
+    # What is measured must stay the same at every rate.
+    host = replace(configuration.host, keep_camera_rate=False)
     before_mb, before_ticks = resident_mb(), machine_ticks()
     runner = LiveRunner(
         pipeline,
-        configuration,
+        replace(configuration, host=host),
         port_topics(inputs, configuration.topics, NAMESPACE),
         publish=publish,
         wanted=lambda: wanted,
