@@ -1,4 +1,4 @@
-"""Whether a live pipeline keeps the camera's rate with the model of `model: auto`, by a fake clock.
+"""Whether a live pipeline keeps the rate of its camera with the model that auto takes: fake clocks.
 
 The camera sends a frame every 33 ms: 26.4 of them may be work.
 """
@@ -204,4 +204,3 @@ def test_naming_the_model_takes_it_back(camera):
     c.frames(2)
     assert c.back_end == 'model'
     assert 'camera_rate' not in c.runner.status().values
-
