@@ -1,4 +1,4 @@
-"""Whether a live pipeline keeps the rate of its camera with the model that auto takes: fake clocks.
+"""Whether a live pipeline keeps its camera's rate with the model that auto takes: fake clocks.
 
 The camera sends a frame every 33 ms: 26.4 of them may be work.
 """
