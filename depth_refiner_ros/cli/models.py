@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,12 +17,17 @@ import tyro
 import yaml
 
 from ..data import PinholeCamera
-from ..inference.described import model_values
-from ..inference.description import description_path, parse_description, read_description
-from ..inference.loading import is_any_installed, load_model
+from ..inference.described import depth_of, model_values
+from ..inference.description import (
+    ModelDescription,
+    description_path,
+    parse_description,
+    read_description,
+)
+from ..inference.loading import load_model
 from ..inference.model import ModelError, model_path, shipped_models
-from ..inference.onnx_file import read_graph, read_onnx
-from ..inference.parity import store_frames
+from ..inference.onnx_file import OnnxFile, read_graph, read_onnx
+from ..inference.parity import reference_frames, store_frames
 from ..inference.published import published_models, recognise, write_description
 from ..pictures import Panel, depth_scale, read_png, sheet, write_png
 from ..simulation import simulate
@@ -91,14 +97,8 @@ class Models:
         )
         for text in recognition.assumed:
             console.print(f'assumed: {text}', soft_wrap=True)
-        if is_any_installed():
-            frames = [
-                model_values(
-                    description, frame.color.rgb, _numbers(frame.camera), frame.depth.depth_m
-                )
-                for frame in simulate(_FRAMES, rate_hz=1.0)
-            ]
-            content['tolerances'] = store_frames(file, frames, _TOLERANCE)
+        if find_spec('onnxruntime') is not None:
+            content['tolerances'] = _frames_stored(file, description)
             console.print(
                 f'{path.with_suffix(".npz").name}: two frames that every back end must reproduce '
                 'before it serves'
@@ -134,7 +134,16 @@ class Models:
             }
         lines: list[str] = []
         model = load_model(path, log=lines.append)
-        outputs = model(**given)
+        try:
+            outputs = model(**given)
+        except ModelError:
+            raise
+        except Exception as error:  # a back end's exceptions share no base class
+            height, width = given['color'].shape[:2]
+            raise ModelError(
+                f'{path} does not run on {width}x{height} with size.rule '
+                f'{file.description.size.rule}: {str(error).splitlines()[0]}'
+            ) from None
         depth_m, stddev_m = outputs['estimate_m'], outputs['stddev_m']
         known = np.isfinite(depth_m)
         if not known.any():
@@ -163,6 +172,27 @@ class Models:
         console.print(f'picture: {target}; median stddev {np.median(stddev_m[known]):.3f}{unit}')
 
 
+def _frames_stored(file: OnnxFile, description: ModelDescription) -> dict[str, float]:
+    """Store the frames that back ends must reproduce; return how far they may be off.
+
+    Raises:
+        ModelError: If the model does not run, or puts out what is not described.
+    """
+    views = list(simulate(_FRAMES, rate_hz=1.0))
+    frames = [
+        model_values(description, view.color.rgb, _numbers(view.camera), view.depth.depth_m)
+        for view in views
+    ]
+    tolerances = store_frames(file, frames, _TOLERANCE)
+    try:
+        for view, frame in zip(views, reference_frames(file.path), strict=True):
+            depth_of(description, frame, view.depth.depth_m.shape, _numbers(view.camera))
+    except ModelError:
+        file.path.with_suffix('.npz').unlink()
+        raise
+    return tolerances
+
+
 def _numbers(camera: PinholeCamera) -> npt.NDArray[np.float32]:
     return np.array([camera.fx, camera.fy, camera.cx, camera.cy], np.float32)
 
@@ -172,7 +202,7 @@ def _intrinsics(text: str) -> npt.NDArray[np.float32]:
         numbers = [float(part) for part in text.split(',')]
     except ValueError:
         numbers = []
-    if len(numbers) != 4 or min(numbers[:2]) <= 0:
+    if len(numbers) != 4 or not np.isfinite(numbers).all() or min(numbers[:2]) <= 0:
         raise ModelError(f'--camera must be fx,fy,cx,cy of the picture, pixels, got {text!r}')
     return np.array(numbers, np.float32)
 
