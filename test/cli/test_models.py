@@ -37,7 +37,7 @@ def indoor(tmp_path, capsys):
     return path
 
 
-# ------------------------------------------------------------------------------------ list, describe
+# ---------------------------------------------------------------------------------- list, describe
 
 
 def test_the_list_has_every_model_with_its_licence(capsys):

@@ -181,7 +181,7 @@ def prompt_depth_anything(path, size=(756, 1008)):
 
 
 def camera_depth_model(path, size=('height', 'width')):
-    """Says the depth whose inverse comes with the colour; where none does, the colour's."""
+    """Says the inverse that comes with the colour; where none does, that of the colour's depth."""
     speaker = Speaker(size)
     given = speaker.arrives('input', [1, 4, *size])
     red = speaker.channel(given, 0)
@@ -190,6 +190,6 @@ def camera_depth_model(path, size=('height', 'width')):
     z = speaker.plus(speaker.times(level, 1 / LEVELS_PER_M), NEAR_M)
     inverse = speaker.channel(given, 3)
     measured = speaker.node('Greater', inverse, speaker.constant(0.0))
-    depth = speaker.node('Where', measured, speaker.node('Reciprocal', inverse), z)
-    speaker.image('depth', depth, rank=4)
+    said = speaker.node('Where', measured, inverse, speaker.node('Reciprocal', z))
+    speaker.image('depth', said, rank=3)
     return speaker.save(path)
