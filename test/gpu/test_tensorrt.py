@@ -16,7 +16,14 @@ import pytest
 from depth_refiner_ros.inference import GuardedModel, compiling, load_model, read_onnx
 from depth_refiner_ros.inference.engine_cache import EngineCache
 from depth_refiner_ros.inference.model import model_path
-from depth_refiner_ros.inference.parity import check_parity, reference_frames, resized
+from depth_refiner_ros.inference.onnx_file import read_graph
+from depth_refiner_ros.inference.parity import (
+    check_parity,
+    reference_frames,
+    resized,
+    store_frames,
+)
+from depth_refiner_ros.inference.published import recognise, write_description
 
 LACKING = compiling.lacking()
 pytestmark = pytest.mark.skipif(bool(LACKING), reason=f'this needs {"; ".join(LACKING)}')
@@ -162,3 +169,25 @@ def test_int8_agrees_or_is_refused_with_its_figures(engine, file):
         assert 'does not agree with ONNX Runtime' in refusal
     else:
         assert load_model('depth_small', 'tensorrt-int8').back_end == 'tensorrt-int8'
+
+
+@pytest.mark.parametrize('free', [False, True])
+def test_a_published_transformer_agrees_in_every_size(cache, tmp_path, free):
+    pytest.importorskip('torch', reason='exports the transformer of this test')
+    pytest.importorskip('onnxruntime', reason='is what the engine is compared with')
+    from ..inference.vision_transformer import export
+
+    path = export(tmp_path / 'depth_anything_v2.onnx', free=free)
+    content = recognise(read_graph(path), 'depth_anything_v2').content
+    content['size'] |= {'height': 70, 'width': 98}
+    image = np.random.default_rng(0).normal(0, 1, (1, 3, 70, 98)).astype(np.float32)
+    content['tolerances'] = store_frames(read_graph(path), [{'image': image}], 0.005)
+    write_description(content, path.with_suffix('.yaml'))
+    sizes = [(518, 686)] if free else []
+    model = compiling.compile_model(read_onnx(path), 'fp16', sizes=sizes, log=print)
+    assert model.sizes == ((70, 98), *sizes)
+    color = np.random.default_rng(1).integers(0, 255, (480, 640, 3), dtype=np.uint8)
+    want = load_model(path, 'onnxruntime')(color=color)['estimate_m']
+    got = load_model(path, 'tensorrt-fp16')(color=color)['estimate_m']
+    print(f'largest difference {100 * np.abs(got / want - 1).max():.3f} %')
+    np.testing.assert_allclose(got, want, rtol=5e-3)

@@ -1,5 +1,6 @@
 """Published models behind the stages, by networks whose answers are known in closed form."""
 
+import cv2
 import numpy as np
 import pytest
 
@@ -8,6 +9,7 @@ pytest.importorskip('onnxruntime', reason='runs the models of these tests')
 
 from depth_refiner_ros.config import pipeline_type
 from depth_refiner_ros.data import ColorImage, DepthImage, Header, PinholeCamera, Provenance
+from depth_refiner_ros.filters.inpaint import inpaint
 from depth_refiner_ros.inference.onnx_file import read_graph
 from depth_refiner_ros.inference.published import recognise, write_description
 from depth_refiner_ros.stages.estimate_depth import EstimateDepth, EstimateDepthParameters
@@ -143,3 +145,37 @@ def test_a_pipeline_with_a_completion_model_goes_on_where_colour_stops(tmp_path)
         out = pipeline(depth=depth, camera=camera, color=color)
         assert not np.isnan(out['inpaint_depth.depth'].depth_m).any()
         assert bool(pipeline.troubles) == (color is None)
+
+
+def test_relative_depth_is_aligned_to_a_kitchen_of_which_a_fiftieth_is_wrong(recording, tmp_path):
+    # Distances of a real kitchen, in levels that a picture can show; the model says 7 / z + 1.5.
+    counts = cv2.imread(str(recording('kinect_v1_kitchen') / 'depth/100.png'), -1)
+    measured_m = np.where(counts > 0, counts / 1000, np.nan).astype(np.float32)
+    hole = np.isnan(measured_m)
+    known_m = inpaint(measured_m, max_hole_px=0, max_distance_m=0).depth_m
+    color = speaking.picture(np.clip(known_m, 0.5, 5.6))
+    truth_m = speaking.shown_m(color)
+    path = speaking.depth_anything_v2(tmp_path / 'depth_anything_v2.onnx', truth_m.shape)
+    name = described(path, 'depth_anything_v2')
+    rng = np.random.default_rng(0)
+    wrong = rng.random(truth_m.shape) < 0.02
+    said_m = np.where(wrong, rng.uniform(0.4, 6.0, truth_m.shape), truth_m).astype(np.float32)
+    said_m[hole] = np.nan
+    stage = EstimateDepth(EstimateDepthParameters(model=name, keep_measured=False, **RUNS))
+    out = stage(
+        ColorImage(HEADER, color), camera_of(truth_m.shape), depth=DepthImage(HEADER, said_m)
+    )
+    assert not stage.trouble
+    off = np.abs(out['depth'].depth_m / truth_m - 1)
+    print(f'aligned: median {100 * np.median(off):.4f} %, worst {100 * off.max():.4f} %')
+    assert off.max() < 1e-3
+    assert (out['provenance'].provenance == Provenance.ALIGNED).all()
+    # Least squares would be pulled along by what is wrong.
+    seen = ~hole
+    rows = np.stack([1 / truth_m[seen], np.ones(seen.sum())], 1)
+    scale, shift = np.linalg.lstsq(rows, 1 / said_m[seen], rcond=None)[0]
+    pulled = np.abs(1 / (scale / truth_m + shift) / truth_m - 1)
+    print(
+        f'least squares: median {100 * np.median(pulled):.4f} %, worst {100 * pulled.max():.2f} %'
+    )
+    assert pulled.max() > 10 * off.max()
