@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 
 from ..data import BoolArray, Float32Array
+from ..kernels import (
+    FloatImage,
+    FloatImageOut,
+    FloatRow,
+    FloatRowOut,
+    MaskOut,
+    MaskRowOut,
+    kernel,
+)
 from .noise import FARTHEST_M, NEAREST_M
 
 # (dy, dx) of the four lines through a pixel.
@@ -14,7 +22,8 @@ _LINES = ((0, 1), (1, 0), (1, 1), (1, -1))
 # third spacing finds more, of which more than half lies on a surface.
 _SPACINGS_PX = (1, 2)
 _BORDER_PX = 2 * max(_SPACINGS_PX)
-_NEIGHBOURHOOD = np.ones((2 * max(_SPACINGS_PX) + 1,) * 2, np.uint8)
+_NEAREST_M, _FARTHEST_M = np.float32(NEAREST_M), np.float32(FARTHEST_M)
+_ZERO, _ONE = np.float32(0), np.float32(1)
 
 
 def flying_pixels(
@@ -44,46 +53,78 @@ def flying_pixels(
         (H, W) bool, True where the pixel flies. Never True where there is no return.
     """
     height, width = depth_m.shape
-    stride = width + 2 * _BORDER_PX
-    # Inverse depth is affine on a plane; zero, infinitely far, stands for no return.
-    padded = np.full((height + 2 * _BORDER_PX, stride), np.inf, np.float32)
-    inside = padded[_BORDER_PX:-_BORDER_PX, _BORDER_PX:-_BORDER_PX]
-    cv2.copyTo(depth_m, cv2.inRange(depth_m, NEAREST_M, FARTHEST_M), inside)
-    np.divide(np.float32(1), padded, out=padded)
-
-    # Few pixels have something nearer and something farther around: the lines are followed there.
-    above = cv2.dilate(padded, _NEIGHBOURHOOD)
-    below = cv2.erode(padded, _NEIGHBOURHOOD)
-    cv2.subtract(above, padded, dst=above)
-    cv2.subtract(padded, below, dst=below)
-    between = cv2.min(above, below)
-    inverses = padded.ravel()
-    pixels = np.flatnonzero(between > padded * np.float32(min_jump))
-    rows, columns = np.divmod(pixels, stride)
-    rows -= _BORDER_PX
-    columns -= _BORDER_PX
-    own = inverses.take(pixels)
-    tolerance = stddev_m[rows, columns] * own
-    tolerance *= np.float32(gate_stddevs)
-    np.fmax(tolerance, np.float32(min_jump), out=tolerance)
-    tolerance *= own
-
-    flies = np.zeros(len(pixels), np.bool_)
-    for dy, dx in _LINES:
-        for spacing in _SPACINGS_PX:
-            step = (dy * stride + dx) * spacing
-            first = inverses.take(pixels - step)
-            second = inverses.take(pixels + step)
-            rise, fall = first - own, own - second
-            smaller = np.minimum(np.abs(rise), np.abs(fall))
-            stands_between = (rise * fall > 0) & (smaller > tolerance) & (first * second > 0)
-            subset = np.flatnonzero(stands_between & ~flies)
-            rise, fall = np.abs(rise[subset]), np.abs(fall[subset])
-            beyond_first = np.abs(inverses.take(pixels[subset] - 2 * step) - first[subset])
-            beyond_second = np.abs(inverses.take(pixels[subset] + 2 * step) - second[subset])
-            ratio = np.float32(max_slope_ratio)
-            flies[subset] = (beyond_first < ratio * rise) & (beyond_second < ratio * fall)
-
     flying = np.zeros(depth_m.shape, np.bool_)
-    flying[rows[flies], columns[flies]] = True
+    bordered = np.zeros((height + 2 * _BORDER_PX, width + 2 * _BORDER_PX), np.float32)
+    tolerance = np.empty((1, width), np.float32)
+    _find(depth_m, stddev_m, gate_stddevs, min_jump, max_slope_ratio, bordered, tolerance, flying)
     return flying
+
+
+@kernel
+def _find(
+    depth_m: FloatImage,
+    stddev_m: FloatImage,
+    gate_stddevs: np.float32,
+    min_jump: np.float32,
+    max_slope_ratio: np.float32,
+    inverse: FloatImageOut,
+    tolerance: FloatImageOut,
+    flying: MaskOut,
+) -> None:
+    height, border = depth_m.shape[0], _BORDER_PX
+    for y in range(height):
+        _invert(depth_m[y], inverse[y + border, border:])
+    for y in range(height):
+        own = inverse[y + border, border:]
+        _tolerate(stddev_m[y], own, gate_stddevs, min_jump, tolerance[0])
+        for spacing in _SPACINGS_PX:
+            for down, right in _LINES:
+                dy, dx = down * spacing, right * spacing
+                _between(
+                    inverse[y + border - 2 * dy, border - 2 * dx :],
+                    inverse[y + border - dy, border - dx :],
+                    own,
+                    inverse[y + border + dy, border + dx :],
+                    inverse[y + border + 2 * dy, border + 2 * dx :],
+                    tolerance[0],
+                    max_slope_ratio,
+                    flying[y],
+                )
+
+
+def _invert(depth_m: FloatRow, inverse: FloatRowOut) -> None:
+    # Inverse depth is affine on a plane; zero, infinitely far, stands for no return.
+    for x in range(len(depth_m)):
+        valid = (depth_m[x] >= _NEAREST_M) & (depth_m[x] <= _FARTHEST_M)
+        inverse[x] = _ONE / depth_m[x] if valid else _ZERO
+
+
+def _tolerate(
+    stddev_m: FloatRow,
+    inverse: FloatRow,
+    gate_stddevs: np.float32,
+    min_jump: np.float32,
+    tolerance: FloatRowOut,
+) -> None:
+    for x in range(len(stddev_m)):
+        jump = gate_stddevs * stddev_m[x] * inverse[x]
+        tolerance[x] = (jump if jump > min_jump else min_jump) * inverse[x]
+
+
+def _between(
+    beyond_first: FloatRow,
+    first: FloatRow,
+    own: FloatRow,
+    second: FloatRow,
+    beyond_second: FloatRow,
+    tolerance: FloatRow,
+    max_slope_ratio: np.float32,
+    flying: MaskRowOut,
+) -> None:
+    for x in range(len(flying)):
+        rise, fall = first[x] - own[x], own[x] - second[x]
+        known = first[x] * second[x] > _ZERO
+        between = (rise * fall > _ZERO) & (min(abs(rise), abs(fall)) > tolerance[x])
+        flat = abs(beyond_first[x] - first[x]) < max_slope_ratio * abs(rise)
+        flat &= abs(beyond_second[x] - second[x]) < max_slope_ratio * abs(fall)
+        flying[x] |= known & between & flat

@@ -10,12 +10,10 @@ import numpy as np
 
 from ..data import (
     DepthImage,
-    Float32Array,
     PinholeCamera,
     Provenance,
     ProvenanceImage,
     StddevImage,
-    UInt8Array,
     check_companions_fit,
     deviations_m,
     origins,
@@ -26,8 +24,13 @@ from ..filters.flying_pixels import flying_pixels
 from ..filters.noise import SENSORS
 from ..filters.temporal import TemporalFilter
 from ..geometry import check_camera_fits
+from ..kernels import ByteRowOut, FloatRow, FloatRowOut, kernel
 from ..parameters import Parameters, parameter
 from ..stage import Input, Topic
+
+_INVALID, _MEASURED = np.uint8(Provenance.INVALID), np.uint8(Provenance.MEASURED)
+_REFINED, _INPAINTED = np.uint8(Provenance.REFINED), np.uint8(Provenance.INPAINTED)
+_NAN = np.float32(np.nan)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +132,8 @@ class RefineDepth:
         quantization_m = noise.quantization_m(depth_m, camera.fx)
         if p.flying_pixel_filter:
             flying = flying_pixels(depth_m, stddev_m)
-            depth_m = np.where(flying, np.float32(np.nan), depth_m)
+            depth_m = depth_m.copy()
+            depth_m[flying] = np.nan
         if p.spatial_filter and p.spatial_strength > 0:
             depth_m, stddev_m = smooth(
                 depth_m,
@@ -152,8 +156,8 @@ class RefineDepth:
             )
         else:
             self._temporal.reset()
-        stddev_m[np.isnan(depth_m)] = np.nan
-        marks = _provenance(depth.depth_m, depth_m)
+        marks = np.empty(depth_m.shape, np.uint8)
+        _mark(depth.depth_m.ravel(), depth_m.ravel(), stddev_m.ravel(), marks.ravel())
         if came is not None and stated_m is not None:
             invented = ~trusted(came) & (came != Provenance.INVALID)
             for image, held in ((depth_m, depth.depth_m), (stddev_m, stated_m), (marks, came)):
@@ -170,10 +174,14 @@ class RefineDepth:
         }
 
 
-def _provenance(raw_m: Float32Array, refined_m: Float32Array) -> UInt8Array:
-    provenance = np.full(raw_m.shape, Provenance.REFINED, np.uint8)
-    provenance[raw_m == refined_m] = Provenance.MEASURED
-    # Bridged: what was seen in frames before is not seen in this one.
-    provenance[np.isnan(raw_m)] = Provenance.INPAINTED
-    provenance[np.isnan(refined_m)] = Provenance.INVALID
-    return provenance
+@kernel
+def _mark(
+    raw_m: FloatRow, refined_m: FloatRow, stddev_m: FloatRowOut, provenance: ByteRowOut
+) -> None:
+    for x in range(len(raw_m)):
+        known = refined_m[x] == refined_m[x]  # not NaN
+        stddev_m[x] = stddev_m[x] if known else _NAN
+        origin = _MEASURED if raw_m[x] == refined_m[x] else _REFINED
+        # Bridged: what was seen in frames before is not seen in this one.
+        origin = origin if raw_m[x] == raw_m[x] else _INPAINTED
+        provenance[x] = origin if known else _INVALID
