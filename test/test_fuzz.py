@@ -28,7 +28,8 @@ from depth_refiner_ros.data import (
     ProvenanceImage,
     StddevImage,
 )
-from depth_refiner_ros.hosts.bag import FAMILY, STORE, BagError, BagWriter, open_bag
+from depth_refiner_ros.hosts.bag import BagError, BagWriter, open_bag
+from depth_refiner_ros.hosts.typestore import FAMILY, STORE
 from depth_refiner_ros.messages import MESSAGE_TYPE, decode, encode, encode_compressed
 
 VALUES = (DepthImage, StddevImage, ProvenanceImage, ColorImage, PinholeCamera, PointCloud)

@@ -22,15 +22,7 @@ OPTIONAL = {
     'yaml': ('config', 'cli', 'inference.description', 'inference.published'),
     'rich': ('cli',),
     'tyro': ('cli',),
-    'rosbags': (
-        'hosts.bag',
-        'hosts.chunks',
-        'hosts.readers',
-        'hosts.storages',
-        'hosts.waiting',
-        'hosts.zenoh',
-        'cli',
-    ),
+    'rosbags': ('hosts.bag', 'hosts.typestore', 'cli'),
     'zenoh': ('hosts.zenoh',),
     'numba': (),  # imported by `kernels` where something must be compiled
     'llvmlite': (),

@@ -31,6 +31,7 @@ from depth_refiner_ros.data import DepthImage, PinholeCamera
 from depth_refiner_ros.hosts import bag as bags
 from depth_refiner_ros.hosts import zenoh as host
 from depth_refiner_ros.hosts.memory import keep_freed_memory
+from depth_refiner_ros.hosts.typestore import FAMILY, STORE
 from depth_refiner_ros.messages import encode
 from depth_refiner_ros.simulation import simulate
 from depth_refiner_ros.stage import topic_inputs
@@ -47,8 +48,8 @@ def scene(count: int) -> list[tuple[DepthImage, PinholeCamera]]:
 
 
 def cdr(value: DepthImage | PinholeCamera) -> bytes:
-    message = encode(value, bags.FAMILY)
-    return bytes(bags.STORE.serialize_cdr(message, message.__msgtype__))
+    message = encode(value, FAMILY)
+    return bytes(STORE.serialize_cdr(message, message.__msgtype__))
 
 
 def stamped(raw: bytes, stamp_ns: int) -> bytes:

@@ -14,6 +14,7 @@ from rosbags.interfaces import Connection, QosDurability
 import tyro
 
 from ..hosts import bag as bags
+from ..hosts.typestore import TF_TYPE
 from .live import NetworkFlags, ended_by_signals, network_node, zenoh_host
 from .replay import progress
 
@@ -123,7 +124,7 @@ class Player:
 
 
 def _type(connection: Connection) -> str:
-    return bags.TF_TYPE if connection.msgtype in _TF_BEFORE_TF2 else connection.msgtype
+    return TF_TYPE if connection.msgtype in _TF_BEFORE_TF2 else connection.msgtype
 
 
 def _latched(connection: Connection) -> bool:

@@ -14,6 +14,7 @@ from rosbags.interfaces import QosDurability
 import tyro
 
 from ..hosts import bag as bags
+from ..hosts.typestore import STORE
 from . import signals
 from .live import NetworkFlags, ended_by_signals, network_node, zenoh_host
 from .replay import kept
@@ -141,7 +142,7 @@ class Recorder:
         parsed = self._zenoh.TopicKey.parsed(key)
         if parsed is None:
             return f'left out {key}: not a topic of ROS 2'
-        if parsed.type not in bags.STORE.fielddefs:
+        if parsed.type not in STORE.fielddefs:
             return f'left out {parsed.topic}: the definition of {parsed.type} is not known here'
         if parsed.hash not in (self._zenoh.type_hash(parsed.type), self._zenoh.NO_HASH):
             return f'left out {parsed.topic}: its {parsed.type} has another definition'

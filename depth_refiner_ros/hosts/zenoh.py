@@ -29,8 +29,8 @@ from ..config import Configuration, port_topics, resolve
 from ..data import DepthImage
 from ..messages import COMPRESSED_IMAGE, IMAGE, MESSAGE_TYPE, encode, transforms
 from ..stage import FrameLookup, Topic, topic_inputs
-from .bag import FAMILY, STORE, TF_TYPE
 from .live import Frame, Level, LiveRunner, Status, Watch, reopened
+from .typestore import FAMILY, STORE, TF_TYPE
 
 ROUTER = 'tcp/127.0.0.1:7447'
 """Where rmw_zenoh's router listens, seen from its own machine."""

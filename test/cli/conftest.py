@@ -15,7 +15,8 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from depth_refiner_ros.cli import main
 from depth_refiner_ros.data import ColorImage, DepthImage, Header
-from depth_refiner_ros.hosts.bag import FAMILY, STORE, open_bag
+from depth_refiner_ros.hosts.bag import open_bag
+from depth_refiner_ros.hosts.typestore import FAMILY, STORE
 from depth_refiner_ros.messages import encode_compressed
 
 START_NS = 1_700_000_000_123_456_789

@@ -13,7 +13,7 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 from depth_refiner_ros.cli import doctor, main
 from depth_refiner_ros.data import Header, PinholeCamera
 from depth_refiner_ros.diagnosis import check_unit, disparity_scale_m
-from depth_refiner_ros.hosts.bag import _qos
+from depth_refiner_ros.hosts.bag.writer import _qos
 
 DEPTH, CAMERA = '/camera/depth/image_rect', '/camera/depth/camera_info'
 COLOR, COLOR_CAMERA = '/camera/color/image_rect', '/camera/color/camera_info'

@@ -15,8 +15,8 @@ from depth_refiner_ros.data import (
     Provenance,
     ProvenanceImage,
 )
-from depth_refiner_ros.hosts.bag import FAMILY
 from depth_refiner_ros.hosts.live import Level, LiveRunner
+from depth_refiner_ros.hosts.typestore import FAMILY
 from depth_refiner_ros.messages import encode
 from depth_refiner_ros.stage import topic_inputs
 

@@ -36,8 +36,8 @@ from depth_refiner_ros.data import (  # noqa: E402
 from depth_refiner_ros.hosts import bag as bags  # noqa: E402
 from depth_refiner_ros.hosts import live as live_module  # noqa: E402
 from depth_refiner_ros.hosts import zenoh as host  # noqa: E402
-from depth_refiner_ros.hosts.bag import FAMILY, STORE, TF_TYPE  # noqa: E402
 from depth_refiner_ros.hosts.live import Level, Status  # noqa: E402
+from depth_refiner_ros.hosts.typestore import FAMILY, STORE, TF_TYPE  # noqa: E402
 from depth_refiner_ros.messages import encode, transforms_message  # noqa: E402
 from depth_refiner_ros.stage import topic_inputs  # noqa: E402
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from ...config import Configuration, port_topics
 from ...hosts import bag as bags
+from ...hosts.typestore import FAMILY, STORE
 from ...messages import MESSAGE_TYPE, decode, encode
 from ...simulation import EPOCH_NS
 from ...stage import topic_inputs
@@ -120,7 +121,7 @@ def measure_bag_host(
     def encode_all(number: int) -> None:
         for _ in range(frame_count):
             for value in outputs.values():
-                bags.STORE.serialize_cdr(encode(value, bags.FAMILY), MESSAGE_TYPE[type(value)])
+                STORE.serialize_cdr(encode(value, FAMILY), MESSAGE_TYPE[type(value)])
 
     def encode_and_write(number: int) -> None:
         with bags.BagWriter(folder / f'written_{number}.mcap') as writer:

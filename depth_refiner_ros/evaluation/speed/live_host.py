@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ...config import Configuration, port_topics
-from ...hosts import bag as bags
 from ...hosts.live import LiveRunner
+from ...hosts.typestore import FAMILY
 from ...messages import encode
 from ...simulation import EPOCH_NS
 from ...stage import topic_inputs
@@ -139,8 +139,7 @@ def live_run(
     inputs = topic_inputs(configuration.pipeline)
     wanted = [port for port in pipeline.outputs if not only or port in only]
     messages = [
-        {port: encode(value, bags.FAMILY) for port, value in values.items()}
-        for values in clip.values
+        {port: encode(value, FAMILY) for port, value in values.items()} for values in clip.values
     ]
     count = max(math.ceil(seconds * rate_hz), _FEWEST_SENT)
     stamps_ns = [EPOCH_NS + round(number * 1e9 / rate_hz) for number in range(count)]
@@ -150,7 +149,7 @@ def live_run(
     warnings: list[str] = []
 
     def publish(port: str, value: Any) -> None:
-        encode(value, bags.FAMILY)
+        encode(value, FAMILY)
         # The last output of a frame decides; the order of arrival stays that of the first.
         received_s[number_of[value.header.stamp_ns]] = time.perf_counter()
 

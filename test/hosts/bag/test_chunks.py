@@ -13,12 +13,16 @@ from rosbags.rosbag1 import reader as rosbag1
 from rosbags.rosbag2 import storage_mcap
 from rosbags.typesys import Stores, get_typestore
 
-from depth_refiner_ros.hosts import chunks
-from depth_refiner_ros.hosts.bag import BagError, open_bag
-from depth_refiner_ros.hosts.chunks import unpacked
+from depth_refiner_ros.hosts.bag import BagError, chunks, open_bag
+from depth_refiner_ros.hosts.bag.chunks import unpacked
 
 ZEROS = bytes(64 << 20)
 NOISE = np.random.default_rng(0).bytes(3_000_000)
+
+
+@pytest.fixture(autouse=True)
+def bounded():
+    chunks.bound_chunks()
 
 
 def zstd_of(data):

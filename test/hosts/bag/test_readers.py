@@ -10,7 +10,8 @@ from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, W
 from rosbags.typesys import Stores, get_typestore
 
 from depth_refiner_ros.cli import main
-from depth_refiner_ros.hosts.bag import STORE, BagError, open_bag
+from depth_refiner_ros.hosts.bag import BagError, open_bag
+from depth_refiner_ros.hosts.typestore import STORE
 
 STRING = 'std_msgs/msg/String'
 
@@ -249,7 +250,7 @@ def test_definitions_that_a_recorder_did_not_find(tmp_path):
 
 
 def test_every_profile_reads_as_ros2(tmp_path):
-    from depth_refiner_ros.hosts.readers import _AnyProfile
+    from depth_refiner_ros.hosts.bag.readers import _AnyProfile
 
     path = mcap(tmp_path / 'x.mcap', [ROS], profile='px4')
     octets = path.read_bytes()
