@@ -102,6 +102,7 @@ class Pipeline:
     Attributes:
         stages: The stages by name.
         last_s: Seconds each stage took in the last call, by name.
+        last_cpu_s: Processor time of all threads of the process meanwhile, by name.
         left_out: Why optional inputs were left out of the last call, by port.
         without_provenance: Frames that came without their own provenance although others had it;
             their depth counts as inpainted.
@@ -119,6 +120,7 @@ class Pipeline:
             for name, stage_type in self.stage_types.items()
         }
         self.last_s: dict[str, float] = {}
+        self.last_cpu_s: dict[str, float] = {}
         self.left_out: dict[str, str] = {}
         self.without_provenance = 0
         self._provenance_comes = False
@@ -219,8 +221,9 @@ class Pipeline:
         lost = False
         for name in self._needed(wanted):
             stage = self.stages[name]
-            started_s = time.perf_counter()
+            started_s, started_cpu_s = time.perf_counter(), time.process_time()
             results = self._results(stage, values, transforms or TransformTree())
+            self.last_cpu_s[name] = time.process_time() - started_cpu_s
             self.last_s[name] = time.perf_counter() - started_s
             if lost and (told := results.get('provenance')) is not None:
                 marks = at_most(told.provenance, Provenance.INPAINTED)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import partial
@@ -22,8 +22,9 @@ from ..config import Configuration, camera_preset, configure, read_parameters
 from ..data import DepthImage
 from ..evaluation.machine import machine, peak_resident_mb, resident_mb, revision
 from ..evaluation.speed.back_ends import measure_back_ends
-from ..evaluation.speed.bag_host import measure_bag_host
-from ..evaluation.speed.clips import Clip, arrays, recorded_frames, simulated_frames
+from ..evaluation.speed.bag_parts import measure_bag_parts
+from ..evaluation.speed.clips import Clip, arrays, in_encoding, recorded_frames, simulated_frames
+from ..evaluation.speed.hosts import ENCODINGS, measure_hosts
 from ..evaluation.speed.live_host import measure_live_host
 from ..evaluation.speed.stages import measure_stages
 from ..evaluation.speed.timing import Watch
@@ -33,33 +34,37 @@ from ..inference.model import model_path
 from ..parameters import parameter_values
 from ..stages.inpaint_depth import DEFAULT_MODEL, InpaintDepthParameters
 from .flags import ParameterFlags, given
-from .info import output_console
 from .replay import progress, topics_of
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of the JSON; a field may be added without a new one."""
 
-_SIZE_PX = (640, 480)
+_SIZES_PX = ((640, 480), (848, 480), (1280, 720))
+_WIDTH = 100  # of the table where nobody says how wide a line may be
 _CACHED_FRAMES = 16
 
 
 @dataclass(frozen=True)
 class Bench:
-    """Measure how fast this machine runs a pipeline, in about a minute.
+    """Measure how fast this machine runs a pipeline, in a few minutes.
 
-    Times each stage in process; a replay from bag to bag, and what that costs beside the stages;
-    and a live host that messages are sent to: the highest rate with fewer than 5 % of the frames
-    missed, and latency at 10 and 30 Hz, as ros2_benchmark defines them.
+    Times each stage, and the hosts at work, in three sizes and both encodings of depth: a replay
+    from bag to bag, and a live host that is sent messages as fast as it takes them. For the first
+    size also the parts of a replay that are not the stages, the highest rate at which a live host
+    misses fewer than 5 % of the frames, and latency at 10 and 30 Hz, as ros2_benchmark defines
+    them.
 
-    Other programs on the machine lengthen every time. What can be compared between runs and
-    machines are the ratios, taken turn by turn in the same run: against copying a frame's bytes,
-    and against librealsense's filters where pyrealsense2 is installed.
+    Beside milliseconds by the clock stand those of processor time, of all threads: other programs
+    lengthen the first and hardly the second. Both are put against librealsense's filters, where
+    pyrealsense2 is installed, and against copying a frame's bytes, in turns in the same run: only
+    these ratios can be compared between runs and machines.
 
     With --backends it also times the learned model (--inpaint-depth.model, else depth_small) on
     the back ends named, `auto` for all: against the same back end called with its defaults, and
     against librealsense.
 
         depth-refiner bench
+        depth-refiner bench --inpaint-depth.model ''   # without the learned model
         depth-refiner bench --json > before.json
         depth-refiner bench mine.mcap --camera realsense --output mine.json
         depth-refiner bench --hosts --stages refine_depth --size 1280 720
@@ -73,8 +78,8 @@ class Bench:
     size: Annotated[
         tuple[int, int] | None, tyro.conf.arg(metavar='WIDTH HEIGHT', help_behavior_hint='')
     ] = None
-    """Width and height of the simulated frames, pixels (default: 640 480)."""
-    rounds: int = 100
+    """Width and height of the simulated frames, pixels (default: 640 480, 848 480, 1280 720)."""
+    rounds: int = 50
     """How often the stages are timed."""
     seconds: float = 5.0
     """How long to send to the live host at each rate; half of it while searching."""
@@ -105,23 +110,36 @@ class Bench:
         watch = partial(progress, console=Console(stderr=True, emoji=False, highlight=False))
         started_s = time.perf_counter()
         report = self._head(configuration)
-        clip = self._clip(configuration, watch)
-        report['frames'] = _described(clip)
-        report.update(measure_stages(configuration, clip, self.rounds, watch))
+        clips = self._clips(configuration, watch)
+        report['frames'] = _described(clips[0])
+        report['sizes'] = [self._measured(configuration, clip, watch) for clip in clips]
         if self.backends:
             report['back_ends'] = measure_back_ends(
                 _model(configuration),
                 self.backends,
-                clip,
+                clips[0],
                 self.rounds,
                 watch,
                 reduction=_reduction(configuration),
             )
-        report['hosts'] = self._hosts(configuration, clip, report['pipeline'], watch)
+        if 'bag' in self.hosts:
+            with tempfile.TemporaryDirectory(prefix='depth-refiner-') as folder:
+                report['bag_parts'] = measure_bag_parts(
+                    configuration, clips[0], Path(folder), only=self.only, watch=watch
+                )
+        if 'live' in self.hosts:
+            report['live'] = measure_live_host(
+                configuration,
+                clips[0],
+                1e3 / report['sizes'][0]['pipeline']['wall_ms'],
+                seconds=self.seconds,
+                only=self.only,
+                watch=watch,
+            )
         report['memory'] = {
             'rss_mb': resident_mb(),
             'peak_rss_mb': peak_resident_mb(),
-            'frames_mb': sum(a.nbytes for v in clip.values for a in arrays(v)) / 1e6,
+            'frames_mb': sum(a.nbytes for c in clips for v in c.values for a in arrays(v)) / 1e6,
         }
         report['wall_s'] = time.perf_counter() - started_s
         text = json.dumps(_rounded(report), indent=2, allow_nan=False)
@@ -130,7 +148,7 @@ class Bench:
         if self.json:
             print(text)
         else:
-            _print(output_console(), report)
+            _print(_console(), report)
         return 0
 
     def _checked(self) -> Configuration:
@@ -184,37 +202,32 @@ class Bench:
             },
         }
 
-    def _clip(self, configuration: Configuration, watch: Watch) -> Clip:
+    def _clips(self, configuration: Configuration, watch: Watch) -> list[Clip]:
         if not self.bag:
-            width, height = self.size or _SIZE_PX
-            return simulated_frames(_CACHED_FRAMES, width, height, configuration.pipeline, watch)
+            sizes_px = [self.size] if self.size else _SIZES_PX
+            return [
+                simulated_frames(_CACHED_FRAMES, width, height, configuration.pipeline, watch)
+                for width, height in sizes_px
+            ]
         with bags.open_bag(self.bag) as reader:
             guess = self.camera is None
             topics = topics_of(reader, configuration, self.namespace, guess=guess)
-            return recorded_frames(reader, configuration, topics, _CACHED_FRAMES, watch)
+            return [recorded_frames(reader, configuration, topics, _CACHED_FRAMES, watch)]
 
-    def _hosts(
-        self,
-        configuration: Configuration,
-        clip: Clip,
-        pipeline: dict[str, Any],
-        watch: Watch,
-    ) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        if 'bag' in self.hosts:
+    def _measured(self, configuration: Configuration, clip: Clip, watch: Watch) -> dict[str, Any]:
+        """Return the section of one size."""
+        found = {**_size(clip), **measure_stages(configuration, clip, self.rounds, watch)}
+        found['hosts'] = {}
+        for encoding in ENCODINGS if self.hosts else ():
             with tempfile.TemporaryDirectory(prefix='depth-refiner-') as folder:
-                found['bag'] = measure_bag_host(
-                    configuration, clip, Path(folder), only=self.only, watch=watch
+                found['hosts'][encoding] = measure_hosts(
+                    configuration,
+                    in_encoding(clip, encoding),
+                    Path(folder),
+                    hosts=self.hosts,
+                    only=self.only,
+                    watch=watch,
                 )
-        if 'live' in self.hosts:
-            found['live'] = measure_live_host(
-                configuration,
-                clip,
-                1e3 / pipeline['median_ms'],
-                seconds=self.seconds,
-                only=self.only,
-                watch=watch,
-            )
         return found
 
 
@@ -233,16 +246,19 @@ def _reduction(configuration: Configuration) -> int:
 
 def _described(clip: Clip) -> dict[str, Any]:
     first = clip.values[0]
-    image = arrays(first)[0]
     depth = first.get('depth')
     return {
         'source': clip.source,
         'count': len(clip.values),
-        'width': image.shape[1],
-        'height': image.shape[0],
+        **_size(clip),
         'depth_encoding': depth.encoding if isinstance(depth, DepthImage) else None,
         'ports': sorted(first),
     }
+
+
+def _size(clip: Clip) -> dict[str, int]:
+    image = arrays(clip.values[0])[0]
+    return {'width': image.shape[1], 'height': image.shape[0]}
 
 
 def _rounded(value: Any) -> Any:
@@ -257,79 +273,93 @@ def _rounded(value: Any) -> Any:
 # ---------------------------------------------------------------------------------- the table
 
 
+def _console() -> Console:
+    console = Console(emoji=False, highlight=False)
+    if not console.is_terminal:
+        console.width = _WIDTH
+    return console
+
+
 def _print(console: Console, report: dict[str, Any]) -> None:
     at, frames = report['machine'], report['frames']
-    size = f'{frames["width"]}x{frames["height"]}'
     load = at['load_average_1_min']
     busy = '' if load is None else f', load {load:.1f}'
-    source = f'{frames["count"]} frames of {size}, {frames["source"]}'
-    console.print(escape(f'{at["cpu"]}, {at["cores_allowed"]} cores{busy}; {source}'))
-    console.print(_stages(report))
-    for ratio in report['ratios'].values():
-        if ratio['reason']:
-            console.print(f'[yellow]not compared with librealsense[/yellow]: {ratio["reason"]}')
+    count = f'{frames["count"]} frames of each size, {frames["source"]}'
+    console.print(escape(f'{at["cpu"]}, {at["cores_allowed"]} cores{busy}; {count}'))
+    for name, back_end in report['sizes'][0]['back_ends'].items():
+        console.print(f'{name}: {back_end}')
+    console.print(_sizes(report['sizes']))
+    for text in _sentences(report):
+        console.print(text, soft_wrap=True)
     if found := report.get('back_ends'):
         _print_back_ends(console, found)
-    if bag := report['hosts'].get('bag'):
-        parts = ', '.join(f'{n} {ms:.1f}'.replace('_', ' ') for n, ms in bag['parts_ms'].items())
-        console.print(
-            f'[bold]bag host[/bold] {bag["frame_ms"]:.1f} ms a frame, '
-            f'{bag["on_top_percent"]:.0f} % on top of the stages, '
-            f'{bag["times_pipeline"]["median"]:.2f} times the pipeline alone; '
-            f'its parts alone: {parts} ms',
-            soft_wrap=True,
-        )
-    if live := report['hosts'].get('live'):
+    if live := report.get('live'):
         console.print(_live(live))
     peak_mb = report['memory']['peak_rss_mb']
-    memory = '' if peak_mb is None else f', at most {peak_mb:.0f} MB'
-    console.print(f'{report["pipeline"]["cpu_ms"]:.1f} ms of processor time a frame{memory}')
+    if peak_mb is not None:
+        console.print(f'at most {peak_mb:.0f} MB of memory, this measurement included')
 
 
-def _stages(report: dict[str, Any]) -> Table:
-    ratios = {
-        name.replace('_', ' '): ratio['times']
-        for name, ratio in report['ratios'].items()
-        if ratio['times']
-    }
-    table = _table(
-        ('stage', 'median ms', 'p99 ms', 'min ms', *(f'times {name}' for name in ratios))
-    )
-    for name, spent in {**report['stages'], 'pipeline': report['pipeline']}.items():
-        times_ms = [f'{spent[key]:.1f}' for key in ('median_ms', 'p99_ms', 'min_ms')]
-        table.add_row(name, *times_ms, *(f'{t[name]["median"]:.2f}' for t in ratios.values()))
-    for name, ratio in report['ratios'].items():
-        if ratio['times']:
-            times_ms = [f'{ratio[key]:.1f}' for key in ('median_ms', 'p99_ms', 'min_ms')]
-            table.add_row(f'[dim]{name.replace("_", " ")}[/dim]', *times_ms)
+def _sizes(sizes: Sequence[dict[str, Any]]) -> Table:
+    """Return milliseconds of every stage and host, and how many times those of the references."""
+    references = [name for name, told in sizes[0]['references'].items() if not told['reason']]
+    titles = [title for name in references for title in (f'/ {_plain(name)}', 'CPU')]
+    table = _table(('a frame', 'ms', 'CPU ms', *titles, 'frames/s'))
+    for size in sizes:
+        table.add_row(f'[bold]{size["width"]}x{size["height"]}[/bold]')
+        rows = {**size['stages'], 'pipeline': size['pipeline']}
+        for encoding, hosts in size['hosts'].items():
+            rows |= {f'{host} host, {encoding}': spent for host, spent in hosts.items()}
+        rows |= {_plain(name): size['references'][name] for name in references}
+        for name, spent in rows.items():
+            times = [spent['times'].get(reference) for reference in references]
+            ratios = [_cell(t and t[key], 2) for t in times for key in ('wall', 'cpu')]
+            rate = _cell(spent.get('frames_per_s'), 0)
+            table.add_row(
+                f'  {name}', _cell(spent['wall_ms']), _cell(spent['cpu_ms']), *ratios, rate
+            )
+        table.add_section()
     return table
 
 
-def _print_back_ends(console: Console, found: dict[str, Any]) -> None:
-    table = _table(
-        (
-            'back end',
-            'median ms',
-            'p99 ms',
-            'min ms',
-            'times bare',
-            'times librealsense',
-            'CPU ms',
-            'bare',
-            'librealsense',
+def _sentences(report: dict[str, Any]) -> Iterator[str]:
+    """Yield what the table does not say."""
+    first, last = report['sizes'][0], report['sizes'][-1]
+    for told in first['references'].values():
+        if told['reason']:
+            yield f'[yellow]not compared with librealsense[/yellow]: {escape(told["reason"])}'
+    if last is not first:
+        pixels = last['width'] * last['height'] / (first['width'] * first['height'])
+        cost = last['pipeline']['cpu_ms'] / first['pipeline']['cpu_ms']
+        yield (
+            f'{last["width"]}x{last["height"]} has {pixels:.1f} times the pixels of '
+            f'{first["width"]}x{first["height"]} and takes {cost:.1f} times the processor time'
         )
-    )
+    for encoding, hosts in first['hosts'].items():
+        for host, spent in hosts.items():
+            times = spent['times']['pipeline']
+            yield (
+                f'{host} host, {encoding}: {times["wall"]:.2f} times as long as the stages '
+                f'alone, {times["cpu"]:.2f} times the processor time'
+            )
+    if parts := report.get('bag_parts'):
+        told = ', '.join(f'{_plain(name)} {spent["cpu_ms"]:.1f}' for name, spent in parts.items())
+        yield f'parts of a replay, each alone: {told} ms of processor time a frame'
+
+
+def _plain(name: str) -> str:
+    return name.replace('_', ' ')
+
+
+def _print_back_ends(console: Console, found: dict[str, Any]) -> None:
+    names = ('bare', 'librealsense')
+    titles = [title for name in names for title in (f'/ {name}', 'CPU')]
+    table = _table(('back end', 'ms', 'CPU ms', *titles))
     for name, spent in found.items():
         if spent['reason'] is None:
-            times_ms = [f'{spent[key]:.1f}' for key in ('median_ms', 'p99_ms', 'min_ms')]
-            ratios = [times and times['median'] for times in spent['times'].values()]
-            cpu_ms = [spent['cpu_ms'].get(key) for key in ('loaded', 'bare', 'librealsense')]
-            table.add_row(
-                name,
-                *times_ms,
-                *('-' if r is None else f'{r:.2f}' for r in ratios),
-                *map(_cell, cpu_ms),
-            )
+            times = [spent['times'].get(reference) for reference in names]
+            ratios = [_cell(t and t[key], 2) for t in times for key in ('wall', 'cpu')]
+            table.add_row(name, _cell(spent['wall_ms']), _cell(spent['cpu_ms']), *ratios)
     if table.row_count:
         console.print(table)
     for name, spent in found.items():
@@ -359,8 +389,8 @@ def _live(live: dict[str, Any]) -> Table:
     return table
 
 
-def _cell(value: float | None) -> str:
-    return '-' if value is None else f'{value:.1f}'
+def _cell(value: float | None, digits: int = 1) -> str:
+    return '' if value is None else f'{value:.{digits}f}'
 
 
 def _table(columns: Sequence[str]) -> Table:

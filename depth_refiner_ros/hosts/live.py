@@ -242,6 +242,11 @@ class LiveRunner:
         """Whether anything has come in on a port."""
         return self._received[port].count > 0
 
+    @property
+    def ready(self) -> bool:
+        """Whether a frame that comes now overtakes no other."""
+        return self._slot is None
+
     def _forget_calibration_of_another_size(self, port: str) -> None:
         # A camera that changes its resolution sends the image first, or the calibration: the last
         # one must not serve for the new images, however long there was none.

@@ -1,10 +1,10 @@
 """How fast a pipeline runs here: its stages, the hosts around it, and against what.
 
-On a shared machine a time says little. So a pipeline is timed in turns with two references, on the
-same frames: copying the frame's own bytes, which no pipeline can undercut, and librealsense's
-filters, which users run today. A reference
-is repeated until it takes as long as the pipeline, ratios are taken turn by turn, and their median
-is reported: what slows one turn down slows both sides of its ratio.
+On a shared machine a time says little. So everything is timed by the clock and in processor time,
+in turns with two references on the same frames: copying the frame's own bytes, which no pipeline
+can undercut, and librealsense's filters, which users run today. A reference is repeated until it
+takes about as long as the pipeline, ratios are taken turn by turn, and their median is reported:
+what slows one turn down slows both sides of its ratio.
 
 Rates and latencies are those of ros2_benchmark (NVIDIA-ISAAC-ROS/ros2_benchmark on GitHub): frames
 are sent at a fixed rate, back and forth as in its SWEEPING mode; a frame's latency runs from the

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-import time
 from typing import Any
-
-import numpy as np
 
 from ...data import ColorImage, DepthImage
 from ...geometry import registered
@@ -17,7 +14,7 @@ from ...inference.onnx_file import read_onnx
 from ...stages.inpaint_depth import model_inputs
 from .clips import Clip, swept_index
 from .references import librealsense
-from .timing import Watch, fastest_s, interleaved, ratio, repeated, spread_ms, unwatched
+from .timing import Watch, figures, in_turns, unwatched
 
 _WARM_UP_ROUNDS = 3
 
@@ -47,10 +44,9 @@ def measure_back_ends(
         reduction: Factor by which the model's images are smaller than the frames.
 
     Returns:
-        By name: milliseconds (`median_ms`, `p99_ms`, `min_ms`), how it agrees with ONNX Runtime,
-        how many `times` as long as `bare` and as `librealsense` it takes, None where there is no
-        such thing, and `cpu_ms`, the processor time of all threads for each, which other programs
-        hardly change; or, where the back end is missing or refused, the `reason` alone.
+        By name: figures (see `timing.figures`) against `bare` and `librealsense`, where they are
+        there, and how it agrees with ONNX Runtime; or, where the back end is missing or refused,
+        the `reason` alone.
 
     Raises:
         ModelError: If the model is missing or damaged.
@@ -90,41 +86,13 @@ def _timed(
     if bare is not None:
         call = bare
         contenders['bare'] = lambda at: call(inputs[at])
-    peer = librealsense(clip.values[0])
-    if not isinstance(peer, str):
-        chain = peer
-        contenders['librealsense'] = lambda at: chain(
-            clip.values[at]['depth'], clip.values[at]['camera']
-        )
-    cpu_s: dict[str, list[float]] = {key: [] for key in contenders}
-    for key, contender in contenders.items():
-        contenders[key] = _counting(contender, cpu_s[key])
+    chain = librealsense(clip.values[0])
+    if not isinstance(chain, str):
+        contenders['librealsense'] = lambda at: chain(clip.values[at])
     feed = [swept_index(number, len(inputs)) for number in range(_WARM_UP_ROUNDS + rounds)]
-    warm_up, measured = feed[:_WARM_UP_ROUNDS], feed[_WARM_UP_ROUNDS:]
-    shortest_s = {key: fastest_s(contender, warm_up) for key, contender in contenders.items()}
-    counts = {
-        key: max(1, round(shortest_s['loaded'] / seconds)) for key, seconds in shortest_s.items()
-    }
-    timed = {key: repeated(contender, counts[key]) for key, contender in contenders.items()}
-    spent = list(watch(interleaved(timed, measured), name, rounds))
-    total_s = {key: [s[key] / counts[key] for s in spent] for key in timed}
-    return {
-        **spread_ms(total_s['loaded']),
-        'cpu_ms': {key: 1e3 * float(np.median(seconds)) for key, seconds in cpu_s.items()},
-        'times': {
-            key: ratio(total_s['loaded'], total_s[key]) if key in total_s else None
-            for key in ('bare', 'librealsense')
-        },
-    }
-
-
-def _counting(contender: Callable[[int], object], cpu_s: list[float]) -> Callable[[int], None]:
-    def counted(at: int) -> None:
-        started_s = time.process_time()
-        contender(at)
-        cpu_s.append(time.process_time() - started_s)
-
-    return counted
+    warm_up, feed = feed[:_WARM_UP_ROUNDS], feed[_WARM_UP_ROUNDS:]
+    spent = in_turns(contenders, warm_up, feed, watch, name)
+    return figures(spent.pop('loaded'), spent)
 
 
 def _inputs(values: Frame, reduction: int) -> dict[str, Any]:

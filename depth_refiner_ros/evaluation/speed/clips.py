@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from itertools import islice
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from ...config import Configuration, encoded_as
+from ...data import DepthEncoding, DepthImage
 from ...geometry import TransformTree
 from ...hosts import bag as bags
 from ...invocation import command
@@ -141,3 +143,25 @@ def first_outputs(
         for port, value in outputs.items()
         if not only or port in only
     }
+
+
+def in_encoding(clip: Clip, encoding: DepthEncoding) -> Clip:
+    """Return the frames with their depth in an encoding."""
+    values = [
+        {
+            port: replace(value, encoding=encoding) if isinstance(value, DepthImage) else value
+            for port, value in frame.items()
+        }
+        for frame in clip.values
+    ]
+    return clip._replace(values=values)
+
+
+def write_frames(
+    path: Path, frames: Sequence[Mapping[str, Any]], topics: Mapping[str, str]
+) -> None:
+    """Write frames as a recording."""
+    with bags.BagWriter(path) as writer:
+        for frame in frames:
+            for port, value in frame.items():
+                writer.write(topics[port], value.header.stamp_ns, value)

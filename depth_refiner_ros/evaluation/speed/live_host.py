@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 import math
 import time
@@ -16,7 +16,7 @@ from ...hosts.live import LiveRunner
 from ...hosts.typestore import FAMILY
 from ...messages import encode
 from ...simulation import EPOCH_NS
-from ...stage import topic_inputs
+from ...stage import Pipeline, topic_inputs
 from ..machine import busy_percent, machine_ticks, resident_mb
 from .clips import NAMESPACE, Clip, swept_index
 from .peak_search import RESOLUTION, PeakSearch
@@ -112,6 +112,39 @@ def _described(values: npt.NDArray[np.float64]) -> dict[str, float] | None:
     }
 
 
+def warm_pipeline(configuration: Configuration, clip: Clip) -> Pipeline:
+    """Return a pipeline that has seen a frame: its models are loaded."""
+    pipeline = configuration.pipeline(configuration.parameters)
+    pipeline(clip.transforms, **clip.values[0])
+    return pipeline
+
+
+def live_runner(
+    configuration: Configuration,
+    pipeline: Pipeline,
+    clip: Clip,
+    publish: Callable[[str, Any], None],
+    warn: Callable[[str], None],
+    *,
+    only: Sequence[str] = (),
+) -> LiveRunner:
+    """Return a live host whose outputs, or some of them, are listened to."""
+    # What is measured must stay the same at every rate.
+    host = replace(configuration.host, keep_camera_rate=False)
+    wanted = [port for port in pipeline.outputs if not only or port in only]
+    runner = LiveRunner(
+        pipeline,
+        replace(configuration, host=host),
+        port_topics(topic_inputs(configuration.pipeline), configuration.topics, NAMESPACE),
+        publish=publish,
+        wanted=lambda: wanted,
+        publishers=lambda topic: 1,
+        warn=warn,
+    )
+    runner.tree = clip.transforms
+    return runner
+
+
 def live_run(
     configuration: Configuration,
     clip: Clip,
@@ -135,9 +168,6 @@ def live_run(
     Raises:
         ValueError: If the pipeline failed on a frame.
     """
-    pipeline = configuration.pipeline(configuration.parameters)
-    inputs = topic_inputs(configuration.pipeline)
-    wanted = [port for port in pipeline.outputs if not only or port in only]
     messages = [
         {port: encode(value, FAMILY) for port, value in values.items()} for values in clip.values
     ]
@@ -153,19 +183,9 @@ def live_run(
         # The last output of a frame decides; the order of arrival stays that of the first.
         received_s[number_of[value.header.stamp_ns]] = time.perf_counter()
 
-    # What is measured must stay the same at every rate.
-    host = replace(configuration.host, keep_camera_rate=False)
+    pipeline = warm_pipeline(configuration, clip)
     before_mb, before_ticks = resident_mb(), machine_ticks()
-    runner = LiveRunner(
-        pipeline,
-        replace(configuration, host=host),
-        port_topics(inputs, configuration.topics, NAMESPACE),
-        publish=publish,
-        wanted=lambda: wanted,
-        publishers=lambda topic: 1,
-        warn=warnings.append,
-    )
-    runner.tree = clip.transforms
+    runner = live_runner(configuration, pipeline, clip, publish, warnings.append, only=only)
     try:
         started_s, started_cpu_s = time.perf_counter(), time.process_time()
         for number, stamp_ns in enumerate(stamps_ns):

@@ -1,15 +1,21 @@
-"""What a pipeline is timed against: copying its bytes, and librealsense's filters."""
+"""What a pipeline's time is compared with, on the same frames."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-from ...stage import Stage
 from ..peers import LibrealsenseTemporal
 from .clips import arrays
+
+Frame = Mapping[str, Any]
+
+LIBREALSENSE = (
+    'disparity, spatial, temporal and hole filling filter at their defaults on a software device, '
+    'conversion from and to metres included'
+)
 
 
 class MemoryCopy:
@@ -18,17 +24,17 @@ class MemoryCopy:
     Done again and again it finds much of them in the processor's caches: a floor.
     """
 
-    def __init__(self, frame: Mapping[str, Any], outputs: Mapping[str, Any]) -> None:
+    def __init__(self, frame: Frame, outputs: Mapping[str, Any]) -> None:
         self._pairs = [(a, np.zeros_like(a)) for a in arrays(frame) + arrays(outputs)]
         self.megabytes = sum(array.nbytes for array, _ in self._pairs) / 1e6
 
-    def __call__(self, frame: Mapping[str, Any]) -> None:
+    def __call__(self, frame: Frame) -> None:
         """Copy; the frame is not looked at."""
         for source, target in self._pairs:
             np.copyto(target, source)
 
 
-def librealsense(frame: Mapping[str, Any]) -> Stage | str:
+def librealsense(frame: Frame) -> Callable[[Frame], object] | str:
     """Return librealsense's chain, tried on a frame, or the reason why there is none."""
     if not {'depth', 'camera'} <= frame.keys():
         return 'the pipeline takes no depth'
@@ -37,4 +43,22 @@ def librealsense(frame: Mapping[str, Any]) -> Stage | str:
         peer(frame['depth'], frame['camera'])
     except (ValueError, RuntimeError, OSError) as error:
         return ' '.join(str(error).split())
-    return peer
+    return lambda frame: peer(frame['depth'], frame['camera'])
+
+
+def references(
+    frame: Frame, outputs: Mapping[str, Any]
+) -> tuple[dict[str, Callable[[Frame], object]], dict[str, dict[str, Any]]]:
+    """Return the references that there are, by name, and what each is, or why it is not there."""
+    copy, chain = MemoryCopy(frame, outputs), librealsense(frame)
+    there: dict[str, Callable[[Frame], object]] = {'memory_copy': copy}
+    said = f'np.copyto of the {copy.megabytes:.2f} MB that a frame and its outputs have'
+    told: dict[str, dict[str, Any]] = {
+        'memory_copy': {'what': said, 'megabytes': copy.megabytes, 'reason': None},
+        'librealsense': {'what': LIBREALSENSE, 'reason': None},
+    }
+    if isinstance(chain, str):
+        told['librealsense']['reason'] = chain
+    else:
+        there = {'librealsense': chain, **there}
+    return there, told

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from itertools import islice
-import time
+from collections.abc import Mapping
 from typing import Any
-
-import numpy as np
 
 from ...config import Configuration
 from .clips import Clip, first_outputs
-from .references import MemoryCopy, librealsense
-from .timing import Watch, fastest_s, interleaved, ratio, repeated, spread_ms, unwatched
+from .references import references
+from .timing import Spent, Watch, figures, in_turns, unwatched
 
 _WARM_UP_ROUNDS = 5
 
@@ -23,68 +19,32 @@ def measure_stages(
     """Time a pipeline and each of its stages in process, in turns with its references.
 
     Returns:
-        Sections of the report: `stages`, milliseconds by stage within the pipeline; `pipeline`,
-        likewise for the whole, with `cpu_ms` of all threads per frame; `ratios`, how many times
-        as long as each reference they take, which in every round is repeated `repeats` times.
+        Sections of the report: `stages`, figures by stage within the pipeline; `pipeline`,
+        likewise for the whole; `back_ends`, what runs the models of stages; `references`, figures
+        of each reference, or the `reason` why it is not there. See `timing.figures`.
 
     Raises:
         LookupError: If tf does not connect two frames that a stage looks up.
     """
     pipeline = configuration.pipeline(configuration.parameters)
-    stage_s: dict[str, list[float]] = {name: [] for name in pipeline.stages}
-    cpu_s: list[float] = []
+    parts: dict[str, list[Spent]] = {name: [] for name in pipeline.stages}
 
     def run(frame: Mapping[str, Any]) -> None:
-        started_s = time.process_time()
         pipeline(clip.transforms, **frame)
-        cpu_s.append(time.process_time() - started_s)
-        for name, seconds in pipeline.last_s.items():
-            stage_s[name].append(seconds)
+        for name, wall_s in pipeline.last_s.items():
+            parts[name].append(Spent(wall_s, pipeline.last_cpu_s[name]))
 
     first = clip.values[0]
-    copy = MemoryCopy(first, first_outputs(configuration, clip))
-    references: dict[str, Callable[[Any], object]] = {'memory_copy': copy}
-    peer = librealsense(first)
-    if not isinstance(peer, str):
-        chain = peer
-        references['librealsense'] = lambda frame: chain(frame['depth'], frame['camera'])
-    feed = clip.swept(_WARM_UP_ROUNDS + rounds)
-    pipeline_s = fastest_s(run, islice(feed, _WARM_UP_ROUNDS))
-    counts = {'pipeline': 1}
-    contenders: dict[str, Callable[[Any], object]] = {'pipeline': run}
-    for name, reference in references.items():
-        count = round(pipeline_s / fastest_s(reference, [first] * _WARM_UP_ROUNDS))
-        counts[name] = max(1, count)
-        contenders[name] = repeated(reference, counts[name])
-    spent = list(watch(interleaved(contenders, feed), 'stages', rounds))
-    total_s = {name: [s[name] / counts[name] for s in spent] for name in contenders}
-    stage_s = {name: seconds[_WARM_UP_ROUNDS:] for name, seconds in stage_s.items()}
-    parts_s = {'pipeline': total_s['pipeline'], **stage_s}
-
-    def against(name: str, what: str, reason: str | None = None) -> dict[str, Any]:
-        if name not in total_s:
-            return {'what': what, 'median_ms': None, 'times': None, 'reason': reason}
-        times = {part: ratio(seconds, total_s[name]) for part, seconds in parts_s.items()}
-        repeats = counts[name]
-        spread = spread_ms(total_s[name])
-        return {'what': what, **spread, 'repeats': repeats, 'times': times, 'reason': None}
-
+    there, told = references(first, first_outputs(configuration, clip))
+    feed = list(clip.swept(_WARM_UP_ROUNDS + rounds))
+    warm_up, feed = feed[:_WARM_UP_ROUNDS], feed[_WARM_UP_ROUNDS:]
+    spent = in_turns({'pipeline': run, **there}, warm_up, feed, watch, 'stages')
+    against = {name: spent[name] for name in there}
+    for name, rounds_of in against.items():
+        told[name].update(figures(rounds_of))
     return {
-        'stages': {name: spread_ms(seconds) for name, seconds in stage_s.items()},
-        'pipeline': {
-            **spread_ms(total_s['pipeline']),
-            'cpu_ms': float(np.median(1e3 * np.array(cpu_s[_WARM_UP_ROUNDS:]))),
-        },
-        'ratios': {
-            'memory_copy': against(
-                'memory_copy',
-                f'np.copyto of the {copy.megabytes:.2f} MB that a frame and its outputs have',
-            ),
-            'librealsense': against(
-                'librealsense',
-                'disparity, spatial, temporal and hole filling filter at their defaults on a '
-                'software device, conversion from and to metres included',
-                peer if isinstance(peer, str) else None,
-            ),
-        },
+        'stages': {name: figures(part[-rounds:], against) for name, part in parts.items()},
+        'pipeline': figures(spent['pipeline'], against),
+        'back_ends': pipeline.back_ends,
+        'references': told,
     }

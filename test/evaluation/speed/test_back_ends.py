@@ -42,10 +42,9 @@ def test_auto_is_all_of_them_and_a_refusal_is_a_reason(loaded, clip):
     assert list(found) == list(BACK_ENDS)
     assert found['tensorrt-fp16'] == {'reason': 'it was not compiled'}
     assert found['openvino']['agreement'] == 'depth_small runs on openvino'
-    assert found['openvino']['times'] == {'bare': None, 'librealsense': None}
-    assert set(found['openvino']['cpu_ms']) == {'loaded'}
-    assert set(found['onnxruntime']['cpu_ms']) == {'loaded', 'bare'}
-    assert set(found['onnxruntime']['times']['bare']) == {'median', 'q25', 'q75', 'of_minima'}
+    assert found['openvino']['times'] == {}
+    assert found['openvino']['cpu_ms'] >= 0
+    assert set(found['onnxruntime']['times']['bare']) == {'wall', 'cpu'}
 
 
 def test_both_sides_are_given_the_same_frames(loaded, clip):

@@ -76,6 +76,14 @@ def test_a_recording_without_a_complete_frame_is_refused(tmp_path):
         clips.recorded_frames(reader, configuration, topics, 0)
 
 
+def test_frames_in_another_encoding_are_the_same_frames():
+    clip = clips.Clip('made up', [values(7)], TransformTree())
+    (frame,) = clips.in_encoding(clip, '32FC1').values
+    assert frame['depth'].encoding == '32FC1'
+    assert frame['camera'] is clip.values[0]['camera']
+    assert clip.values[0]['depth'].encoding == '16UC1'
+
+
 def test_arrays_of_a_frame():
     color = ColorImage(Header(0, 'c'), np.zeros((HEIGHT, WIDTH, 3), np.uint8))
     found = clips.arrays({**values(0), 'color': color})

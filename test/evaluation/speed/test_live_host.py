@@ -130,7 +130,9 @@ def test_a_live_run_accounts_for_every_frame(clip):
 
 
 def test_a_live_run_that_fails_says_why(clip):
-    broken = Clip('broken', [{**clip.values[0], **_smaller(clip)}], clip.transforms)
+    broken = Clip(
+        'broken', [clip.values[0], {**clip.values[0], **_smaller(clip)}], clip.transforms
+    )
     with pytest.raises(ValueError, match=r'failed on \d+ of 20 frames: .* 8x6'):
         live_run(configure({'stages': 'project_points'}), broken, 500.0, 0.01)
 

@@ -5,31 +5,35 @@ from __future__ import annotations
 import pytest
 
 from depth_refiner_ros.evaluation.speed import timing
+from depth_refiner_ros.evaluation.speed.timing import Spent
 
 
-class Clock:
-    """Time that passes only when somebody works."""
+class Clocks:
+    """Time that passes only when somebody works: on two threads, of which one waits half of it."""
 
     def __init__(self):
         self.now_s = 100.0
 
     def __call__(self):
-        return self.now_s
+        return Spent(self.now_s, 1.5 * self.now_s)
 
 
-def test_contenders_take_turns_and_each_begins_a_round():
-    clock, calls = Clock(), []
-
-    def contender(name, seconds_of):
+def working(clocks, seconds_of, calls):
+    def contender(name):
         def work(item):
             calls.append((name, item))
-            clock.now_s += seconds_of[item]
+            clocks.now_s += seconds_of[name][item]
 
         return work
 
-    slow, fast = {0: 4.0, 1: 40.0, 2: 6.0}, {0: 2.0, 1: 10.0, 2: 2.0}
-    contenders = {'slow': contender('slow', slow), 'fast': contender('fast', fast)}
-    rounds = list(timing.interleaved(contenders, [0, 1, 2], clock=clock))
+    return {name: contender(name) for name in seconds_of}
+
+
+def test_contenders_take_turns_and_each_begins_a_round():
+    clocks, calls = Clocks(), []
+    seconds_of = {'slow': {0: 4.0, 1: 40.0, 2: 6.0}, 'fast': {0: 2.0, 1: 10.0, 2: 2.0}}
+    contenders = working(clocks, seconds_of, calls)
+    rounds = list(timing.interleaved(contenders, [0, 1, 2], read=clocks))
     assert calls == [
         ('slow', 0),
         ('fast', 0),
@@ -38,16 +42,22 @@ def test_contenders_take_turns_and_each_begins_a_round():
         ('slow', 2),
         ('fast', 2),
     ]
-    assert [r['slow'] for r in rounds] == [4, 40, 6]
-    assert [r['fast'] for r in rounds] == [2, 10, 2]
+    assert [r['slow'] for r in rounds] == [(4, 6), (40, 60), (6, 9)]
+    assert [r['fast'] for r in rounds] == [(2, 3), (10, 15), (2, 3)]
     # Round by round 2, 4 and 3; what slowed the second round down slowed both.
-    found = timing.ratio([r['slow'] for r in rounds], [r['fast'] for r in rounds])
-    assert found == {'median': 3, 'q25': 2.5, 'q75': 3.5, 'of_minima': 2}
+    found = timing.figures([r['slow'] for r in rounds], {'fast': [r['fast'] for r in rounds]})
+    assert found == {
+        'wall_ms': 6000,
+        'cpu_ms': 9000,
+        'p99_ms': pytest.approx(39_320),
+        'min_ms': 4000,
+        'times': {'fast': {'wall': 3, 'cpu': 3}},
+    }
 
 
 def test_a_ratio_is_of_rounds_not_of_medians():
     # Medians 5 and 4 would make 1.25.
-    assert timing.ratio([1, 5, 9], [4, 1, 9])['median'] == 1
+    assert timing.ratio([1, 5, 9], [4, 1, 9]) == 1
 
 
 def test_rounds_that_do_not_match_are_refused():
@@ -55,18 +65,13 @@ def test_rounds_that_do_not_match_are_refused():
         timing.ratio([1, 2], [1, 2, 3])
 
 
-def test_times_are_milliseconds():
-    found = timing.spread_ms([0.010, 0.030, 0.020])
-    assert found == pytest.approx({'median_ms': 20, 'p99_ms': 29.8, 'min_ms': 10})
-
-
-def test_a_repeated_contender_repeats():
-    items = []
-    timing.repeated(items.append, 3)('a')
-    assert items == ['a', 'a', 'a']
-
-
-def test_the_fastest_of_some_times(monkeypatch):
-    rounds = [{'': 3.0}, {'': 1.0}, {'': 2.0}]
-    monkeypatch.setattr(timing, 'interleaved', lambda contenders, items: iter(rounds))
-    assert timing.fastest_s(print, []) == 1
+def test_what_is_short_is_repeated_and_reported_for_one(monkeypatch):
+    clocks, calls = Clocks(), []
+    contenders = working(
+        clocks, {'long': {'a': 9.0, 'b': 8.0}, 'short': {'a': 2.0, 'b': 4}}, calls
+    )
+    monkeypatch.setattr(timing.interleaved, '__kwdefaults__', {'read': clocks})
+    found = timing.in_turns(contenders, ['a', 'b'], ['b'])
+    # At their best 8 s against 2 s: four of the short one in a round.
+    assert calls[4:] == [('long', 'b')] + 4 * [('short', 'b')]
+    assert found == {'long': [(8, 12)], 'short': [(4, 6)]}
