@@ -9,9 +9,11 @@ import pytest
 from depth_refiner_ros.cli import bench as bench_module
 from depth_refiner_ros.cli import main
 from depth_refiner_ros.evaluation.speed import live_host
+from depth_refiner_ros.evaluation.speed.bag_parts import measure_bag_parts
+from depth_refiner_ros.evaluation.speed.hosts import measure_hosts
 from depth_refiner_ros.evaluation.speed.peak_search import PeakSearch
 
-QUICK = '--size 32 24 --rounds 2 --seconds 0.05'.split() + ['--inpaint-depth.model', '']
+QUICK = ['--size', '32', '24', '--rounds', '2', '--seconds', '0.05', '--inpaint-depth.model', '']
 
 
 @pytest.fixture(autouse=True)
@@ -20,6 +22,9 @@ def short_search(monkeypatch):
     monkeypatch.setattr(live_host, '_FEWEST_SENT', 3)
     monkeypatch.setattr(bench_module, '_CACHED_FRAMES', 3)
     monkeypatch.setattr(PeakSearch.__init__, '__defaults__', (0.5,))
+    for measure in (measure_hosts, measure_bag_parts):
+        few = {**measure.__kwdefaults__, 'frame_count': 2, 'rounds': 1}
+        monkeypatch.setattr(measure, '__kwdefaults__', few)
 
 
 def table_lines(out):
