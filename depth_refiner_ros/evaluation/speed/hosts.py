@@ -143,9 +143,7 @@ def _live_host(
     only: Sequence[str],
 ) -> Callable[[int], None]:
     """Return what sends frames through a live host."""
-    messages = [
-        {port: encode(value, FAMILY) for port, value in frame.items()} for frame in swept
-    ]
+    messages = [{port: encode(value, FAMILY) for port, value in frame.items()} for frame in swept]
 
     pipeline = warm_pipeline(configuration, clip)
 
