@@ -11,7 +11,7 @@ __all__ = ['ArrayPipeline', 'Result', 'load_pipeline']
 
 
 def __getattr__(name: str) -> object:
-    # Imported when asked for: a command must hear Ctrl-C before NumPy and OpenCV are loaded.
+    # Imported on use: Ctrl-C must work before NumPy and OpenCV are loaded.
     if name in __all__:
         from . import arrays
 

@@ -271,7 +271,7 @@ def _metres(depth: npt.ArrayLike, unit_m: float | None) -> Float32Array:
     except ValueError:
         raise ValueError('depth must be (H, W), got rows of different lengths') from None
     kind, size = array.dtype.kind, array.dtype.itemsize
-    # An int64 is what any list of whole numbers becomes, so its unit must be said.
+    # An int64 is what any list of whole numbers becomes, so its unit must be given.
     integers = kind in 'ui' and size > 1 and (unit_m is not None or kind == 'u' or size < 8)
     if array.ndim != 2 or not (kind == 'f' or integers):
         hint = ''

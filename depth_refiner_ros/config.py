@@ -37,7 +37,7 @@ class HostParameters(Parameters):
     )
     slop_s: float = parameter(
         SLOP_S,
-        'Largest difference of stamps that still counts as the same moment.',
+        'Largest difference of stamps that are paired.',
         unit='s',
         range=(0, 1),
         live=False,
@@ -47,8 +47,8 @@ class HostParameters(Parameters):
     )
     frame_deadline_s: float = parameter(
         0.0,
-        'A live host warns while frames take longer than this from their arrival to their '
-        'result; 0 sets no deadline.',
+        'Longest time from the arrival of a frame to its result; a live host warns while frames '
+        'take longer. 0 sets no deadline.',
         unit='s',
         range=(0, 60),
     )
@@ -65,27 +65,27 @@ class HostParameters(Parameters):
     )
     image_transport: str = parameter(
         'raw',
-        'Transport of colour input (ROS nodes; a bag tells).',
+        'Transport of colour input (ROS nodes; a bag states its own).',
         choices=('raw', 'compressed'),
         live=False,
     )
     depth_image_transport: str = parameter(
         'raw',
-        'Transport of depth input (ROS nodes; a bag tells).',
+        'Transport of depth input (ROS nodes; a bag states its own).',
         choices=('raw', 'compressedDepth', 'compressed'),
         live=False,
     )
     camera_namespace: str = parameter(
         '',
-        "Namespace of the camera's driver, in which topics.* lie that do not begin with a slash; "
-        'empty: that of the node.',
+        "Namespace of the camera's driver, for topics.* that do not begin with a slash; empty: "
+        'that of the node.',
         live=False,
     )
     depth_unit_m: float = parameter(
         0.0,
-        'Metres of one count of the depth that comes in, where its driver departs from REP 118: '
-        '0.00025 for an L515; 0: what the recording says, else the encoding, 16UC1 millimetres '
-        'and 32FC1 metres. Depth goes out in the unit of its encoding.',
+        'Metres of one count of input depth, where the driver departs from REP 118: 0.00025 for '
+        'an L515. 0: the unit that the recording states, else that of the encoding, 16UC1 '
+        'millimetres and 32FC1 metres. Depth goes out in the unit of its encoding.',
         unit='m',
         range=(0, 1),
         live=False,
@@ -284,7 +284,7 @@ def _has(stage: type[Stage], parameter_name: str) -> bool:
 
 
 def encoded_as(value: Any, encoding: str) -> Any:
-    """Return a value with the encoding that `depth_encoding` asks for, if it is a depth image."""
+    """Return a value with the encoding that `depth_encoding` names, if it is a depth image."""
     if encoding == 'same' or not isinstance(value, DepthImage) or value.encoding == encoding:
         return value
     wanted: DepthEncoding = '16UC1' if encoding == '16UC1' else '32FC1'

@@ -34,13 +34,13 @@ class Provenance(IntEnum):
     REFINED = 2
     """The sensor's value, corrected within its noise."""
     INPAINTED = 3
-    """Invented: the sensor saw nothing here, or something that was rejected."""
+    """Filled: the sensor measured nothing here, or its measurement was rejected."""
     ESTIMATED = 4
-    """Invented from colour alone, metres and all."""
+    """Estimated from colour alone, in metres."""
     ALIGNED = 5
-    """Invented from colour, and brought in scale and shift to what was measured."""
+    """Estimated from colour, and scaled and shifted to the measurements."""
     RELATIVE = 6
-    """Invented from colour, and right but for scale and shift: no metres."""
+    """Estimated from colour, up to scale and shift: no metres."""
 
 
 TRUST = (
@@ -131,7 +131,7 @@ class DepthImage:
         header: Acquisition stamp and optical frame.
         depth_m: Shape (H, W), float32, metres; NaN where there is no return.
         encoding: How the image is represented outside; a stage that replaces only `depth_m`
-            therefore answers in the encoding it was asked in.
+            therefore keeps the encoding of its input.
 
     Raises:
         ValueError: If `depth_m` has another shape or dtype, or `encoding` is not one of depth.
@@ -375,7 +375,7 @@ HAND_JOINTS = (
         for joint in ('mcp', 'pip', 'dip', 'tip')
     ),
 )
-"""The 21 keypoints of a hand in the order that MediaPipe made common."""
+"""The 21 keypoints of a hand in MediaPipe's order."""
 HAND_BONES = tuple((0 if n % 4 == 1 else n - 1, n) for n in range(1, len(HAND_JOINTS)))
 """Pairs of joints that a bone connects, from the wrist outwards."""
 
@@ -424,7 +424,7 @@ class Hands:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HandMarkers:
-    """Hands as skeletons to look at."""
+    """Hands as skeletons for RViz."""
 
     hands: Hands
 

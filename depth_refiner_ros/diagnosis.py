@@ -120,7 +120,7 @@ def diagnose(
     Args:
         streams: What was seen on the ports depth, camera, color and color_camera; a port without
             a topic is left out.
-        tree: All that tf said.
+        tree: All transforms of tf.
         slop_s: Largest difference of stamps that the host pairs.
         deadline_s: Longest time that the host waits for colour.
         stages: Stages that are going to run.
@@ -285,7 +285,7 @@ def check_qos(stream: Stream) -> Iterator[Finding]:
             'note',
             'qos',
             stream.topic,
-            'it is published best effort: a subscriber that asks for reliable gets nothing',
+            'it is published best effort: a reliable subscriber gets nothing',
             'subscribe best effort (rviz2: Reliability Policy), as the nodes of this package do',
         )
 
@@ -443,7 +443,7 @@ def check_depth(
             'problem',
             'holes',
             stream.topic,
-            'there is no depth in it: every pixel of every frame looked at is 0 or NaN',
+            'there is no depth in it: every pixel of every frame that was read is 0 or NaN',
             'check that the depth sensor streams, and is not covered or too near',
         )
         return
@@ -896,14 +896,14 @@ def check_registration(
     tree: TransformTree,
     stages: Sequence[str] = (),
 ) -> Iterator[Finding]:
-    """Check that colour looks through the depth's pixels, or can be made to.
+    """Check that colour is registered to the depth, or can be.
 
     Args:
         depth: The depth images.
         color: The colour images.
         color_camera: The colour's camera_info.
         camera: The depth's camera_info.
-        tree: All that tf said.
+        tree: All transforms of tf.
         stages: Stages that are going to run.
     """
     depth_size, color_size = _size(depth), _size(color)
@@ -934,7 +934,7 @@ def check_registration(
             f'colour is {"x".join(map(str, color_size or ()))}, '
             f'depth {"x".join(map(str, depth_size or ()))}'
         )
-    what += ", so colour does not look through the depth's pixels and will not be used"
+    what += ', so colour is not registered to the depth and will not be used'
     registering = {'register_color', 'register_depth'} & set(stages)
     connected = tree.lookup(color.frame_id, depth.frame_id) is not None
     if not calibrated:

@@ -66,7 +66,7 @@ def registered(
     color_camera: PinholeCamera | None = None,
     camera: PinholeCamera | None = None,
 ) -> bool:
-    """Tell whether a colour image looks through the depth image's pixels.
+    """Return whether a colour image is registered to a depth image.
 
     It does if both have the same size, the same frame and the same intrinsics: two cameras often
     share a size, and sometimes a frame_id. Intrinsics that are not known decide nothing.
@@ -342,7 +342,7 @@ def register_color(
         color_from_depth: The depth camera's optical frame, placed in the colour camera's.
 
     Returns:
-        Shape (H, W, 3), uint8; black where the colour camera does not look.
+        Shape (H, W, 3), uint8; black outside the view of the colour camera.
 
     Raises:
         ValueError: If a camera does not fit its image.

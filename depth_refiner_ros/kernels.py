@@ -4,7 +4,7 @@ A kernel is a plain Python function of loops over arrays. numba compiles it once
 goes into the cache folder, from where later processes load it with llvmlite alone, in
 milliseconds. Neither numba nor the third of a second of its import is needed then.
 
-A kernel raises nothing and allocates nothing: its caller hands it arrays that fit.
+A kernel raises nothing and allocates nothing: its caller passes arrays that fit.
 """
 
 from __future__ import annotations

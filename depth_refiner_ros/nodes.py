@@ -1,6 +1,6 @@
 """The ROS executables: one line each.
 
-ROS, NumPy and OpenCV take a second to import, in which Ctrl-C is heard already.
+ROS, NumPy and OpenCV take a second to import, in which Ctrl-C works already.
 """
 
 from __future__ import annotations

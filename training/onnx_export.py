@@ -151,7 +151,7 @@ def finish(
     """Describe a model, and write its parity frames and its card beside it.
 
     Args:
-        path: Of the model.
+        path: Path of the model.
         metadata: See `depth_refiner_ros.inference.onnx_file`.
         frames: Inputs by name, that are stored with what ONNX Runtime computes from them on a CPU.
         outputs: Names.

@@ -15,13 +15,13 @@ class Photometric:
     """How often and how much colours are changed."""
 
     colorless_share: float = 0.4
-    """Samples without colour."""
+    """Share of samples without colour."""
     grey_share: float = 0.1
-    """Of the others, those without hue."""
+    """Share of the others without hue."""
     shifted_share: float = 0.4
-    """Samples whose colour is registered a little wrongly."""
+    """Share of samples whose colour is registered a little wrongly."""
     shift_px: float = 3.0
-    """By how much at most."""
+    """Largest error of that registration, px."""
 
 
 def recolored(color: Tensor, photometric: Photometric, rng: np.random.Generator) -> Tensor:

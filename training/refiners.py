@@ -30,9 +30,9 @@ Float32Array = npt.NDArray[np.float32]
 
 INPUT, OUTPUT = 'depth', 'refined'
 HANDS, FRAMES, EYES = 'm - 2 m, 0 in holes', 'm, 0 in holes', 'grey, 0 to 1'
-"""Units of refiners, as their files tell them."""
+"""Units of refiners, as their files state them."""
 REFINED_SHARE = 0.5
-"""Of the samples that a training with a refiner sees; models of sensors measure the others."""
+"""Share of the samples that a refiner measures; models of sensors measure the others."""
 _SAME = 0.1
 """Millimetres, or levels of grey."""
 _FLIPPED = 1e-4
@@ -82,7 +82,7 @@ def load_refiner(path: Path, unit: str = HANDS) -> Refiner:
     validated, CycleGAN's the last. An ONNX file is run on the CPU.
 
     Args:
-        path: Of the file.
+        path: Path of the file.
         unit: What it shall take: `HANDS`, `FRAMES` or `EYES`.
 
     Raises:
@@ -148,8 +148,8 @@ def export_refiner(
         network: On the CPU.
         path: Where to.
         images: (B, 1, H, W) to compare on; any other number and size will do as well.
-        metadata: What to say of it in the file.
-        unit: Of the images: `HANDS`, `FRAMES` or `EYES`.
+        metadata: Stored in the file.
+        unit: Unit of the images: `HANDS`, `FRAMES` or `EYES`.
 
     Raises:
         SystemExit: If ONNX Runtime finds values that differ by more than 0.1 mm, or a tenth of a

@@ -54,7 +54,7 @@ class RunSettings:
     save_every_s: float = 300.0
     """Seconds between checkpoints."""
     minutes: float = 0.0
-    """Stop after so long, as if by Ctrl-C; 0 does not."""
+    """Stop after this time, as Ctrl-C would; 0 sets no limit."""
     workers: int = 0
     """Processes that load samples; 0 loads them in this one."""
     devices: int = 1
@@ -95,7 +95,7 @@ class Run:
 
     Attributes:
         start: Steps already done.
-        path: Of the checkpoint.
+        path: Path of the checkpoint.
 
     Raises:
         SystemExit: If the folder holds a run with other settings.
@@ -238,7 +238,7 @@ class LearnerSettings(RunSettings):
     learning_rate: float = 1e-3
     """Highest learning rate; it rises over the first 3 % of the steps and falls as a cosine."""
     initial: Path | None = None
-    """Checkpoint of another run to take the weights from; what it lacks stays random."""
+    """Checkpoint of another run to take the weights from; weights that it lacks stay random."""
     mixed: bool = True
     """Compute in bfloat16 where that is precise enough: faster on GPUs and on CPUs with AMX."""
 
@@ -273,11 +273,11 @@ def learner(
 
     Args:
         fabric: Devices.
-        folder: Of the run.
-        settings: Of the run.
+        folder: Folder of the run.
+        settings: Settings of the run.
         network: As it is made; its weights change along.
         weight_decay: Weight decay of AdamW.
-        decay: Of the average, see `moving_average`.
+        decay: Decay of the average, see `moving_average`.
         use_buffers: See `moving_average`.
 
     Raises:
@@ -372,8 +372,8 @@ def check_same(
 
     Args:
         before: Settings of the checkpoint.
-        now: Settings asked for, `plain`.
-        path: Of the checkpoint.
+        now: Settings of this command, `plain`.
+        path: Path of the checkpoint.
         may_differ: Names of settings that change nothing of what is learned.
     """
     changed = [k for k in now if k not in may_differ and now[k] != before.get(k)]

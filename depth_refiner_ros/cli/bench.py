@@ -80,7 +80,7 @@ class Bench:
     ] = None
     """Width and height of the simulated frames, pixels (default: 640 480, 848 480, 1280 720)."""
     rounds: int = 50
-    """How often the stages are timed."""
+    """How many times the stages are timed."""
     seconds: float = 5.0
     """How long to send to the live host at each rate; half of it while searching."""
     hosts: tuple[Literal['bag', 'live'], ...] = ('bag', 'live')
@@ -99,7 +99,7 @@ class Bench:
     camera: str | None = None
     """Preset of config/cameras: the driver's topics and the sensor's noise."""
     namespace: str = '/camera'
-    """Namespace in which the stages' own topic names are looked for, as in replay."""
+    """Namespace of the stages' own topic names, as in replay."""
     parameters: Annotated[ParameterFlags, tyro.conf.arg(name='')] = field(
         default_factory=ParameterFlags
     )
@@ -262,7 +262,7 @@ def _size(clip: Clip) -> dict[str, int]:
 
 
 def _rounded(value: Any) -> Any:
-    """Return the report with the five digits of a number that a clock can vouch for."""
+    """Return the report with numbers of five digits, as exact as a clock is."""
     if isinstance(value, dict):
         return {name: _rounded(item) for name, item in value.items()}
     if isinstance(value, list):

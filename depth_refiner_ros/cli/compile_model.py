@@ -61,7 +61,7 @@ class Compile:
     camera: str | None = None
     """Preset of config/cameras that names the recording's topics."""
     namespace: str = '/camera'
-    """Namespace in which the stages' own topic names are looked for, as in replay."""
+    """Namespace of the stages' own topic names, as in replay."""
 
     def run(self) -> int:
         """Compile; return 0."""
@@ -76,21 +76,21 @@ class Compile:
             {'stages': 'register_color'},
         )
         compiling.require_compiler()
-        told: list[str] = []
+        messages: list[str] = []
 
         def work(progress: compiling.Progress) -> Model:
             if self.calibrate:
                 frames = _frames(self.calibrate, configuration, self)
-                told.append(_calibrated(file, frames, progress))
+                messages.append(_calibrated(file, frames, progress))
             sizes = [(height, width) for width, height in self.size]
             return compiling.compile_model(
-                file, self.precision, sizes=sizes, progress=progress, log=told.append
+                file, self.precision, sizes=sizes, progress=progress, log=messages.append
             )
 
         console = output_console()
         started_s = time.perf_counter()
         model = _watched(compiling.Compilation(work), Console(stderr=True, emoji=False))
-        for text in told:
+        for text in messages:
             console.print(escape(text), soft_wrap=True)
         sizes = ', '.join(f'{width}x{height}' for height, width in getattr(model, 'sizes', ()))
         console.print(

@@ -110,7 +110,7 @@ class Scores:
                 self._mean(name, side).add(np.abs(error_m[where & known]))
             close = np.abs(error_m[hole & known]) < 0.05 * truth_m[hole & known]
             self._mean('filled close', side).add(close)
-            # Only where the sensor measured in both frames, so that both sides are asked the same.
+            # Only where the sensor measured in both frames: both sides have the same pixels.
             steady_m = np.where(measured & ~edge, error_m, np.float32(np.nan))
             if side in self._last:
                 change_m = np.abs(steady_m - self._last[side])
@@ -156,7 +156,7 @@ def near_edges(truth_m: Float32Array) -> BoolArray:
 
 
 class Shown(NamedTuple):
-    """A frame to look at; all arrays are (H, W), depth in metres."""
+    """A frame to draw; all arrays are (H, W), depth in metres."""
 
     title: str
     color: UInt8Array
@@ -378,8 +378,8 @@ def _sections(compared: Table, timed: Table, shown: Sequence[Shown]) -> list[Sec
         Section(
             'Against the true depth',
             [
-                'A simulated Kinect v1 looks at a room whose depth is known exactly, as a hand '
-                'moves it. Its recording went through refine_depth and inpaint_depth.',
+                'A simulated hand-held Kinect v1 records a room whose depth is known exactly. Its '
+                'recording went through refine_depth and inpaint_depth.',
                 compared,
                 EXPLANATION,
             ],

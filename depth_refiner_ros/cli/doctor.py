@@ -59,7 +59,7 @@ class Doctor:
     camera: str | None = None
     """Preset of config/cameras."""
     namespace: str = '/camera'
-    """Namespace in which the stages' own topic names are looked for."""
+    """Namespace of the stages' own topic names."""
     json: bool = False
     """Print the findings as JSON."""
     host: Annotated[HostFlags, tyro.conf.arg(name='')] = field(default_factory=HostFlags)
@@ -206,7 +206,7 @@ def _check_static(reader: AnyReader) -> Iterator[Finding]:
 
 
 def _qos(connection: Any) -> tuple[str, str]:
-    """Return the reliability and durability a topic was offered with, '' where unknown."""
+    """Return the reliability and durability a topic was published with, '' where unknown."""
     profiles = getattr(connection.ext, 'offered_qos_profiles', None) or []
     if not profiles:
         return '', ''

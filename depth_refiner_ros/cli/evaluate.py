@@ -1,4 +1,4 @@
-"""depth-refiner evaluate: say how good depth is, against whom, with pictures."""
+"""depth-refiner evaluate: measure how good depth is, beside other methods, with pictures."""
 
 from __future__ import annotations
 
@@ -96,12 +96,12 @@ class Gate(NamedTuple):
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Say how good depth is, against whom, with pictures.
+    """Measure how good depth is, beside other methods, with pictures.
 
-    Takes folders in the project's layout, bags with a reference topic, or any bag at all: then
+    Takes folders in the project's layout, bags with a reference topic, or any other bag: then
     holes are punched into the measurements, which are the truth. All contenders see the same
     frames in the same run. Writes metrics.json, report.md and index.html to the report's folder.
-    A run that was stopped continues when it is started again.
+    The same command continues a run that was stopped.
 
         depth-refiner evaluate mine.mcap
         depth-refiner evaluate a.bag folder/ --contenders raw nearest mine=mine.yaml -o report
@@ -111,32 +111,32 @@ class Evaluate:
     sources: tyro.conf.Positional[tuple[Path, ...]]
     """Folders of images and bags."""
     report: Annotated[Path, tyro.conf.arg(aliases=['-o'])] = Path('evaluation')
-    """Folder for the report; what is finished is kept in it."""
+    """Folder for the report; a run found there is continued."""
     contenders: tuple[str, ...] = DEFAULT_CONTENDERS
     """What to compare: peers (raw, nearest ...), stages separated by commas, or parameter files;
     NAME=WHAT names one. Pictures and --fail-if are about the last."""
     protocol: ProtocolName | None = None
-    """Where the truth comes from; by default what the source offers: its reference topic or
-    folder, the median over time where static_mask.png says that nothing moves, else punched
-    holes."""
+    """Where the truth comes from. By default the best that the source has: its reference topic or
+    folder, else the median over time where static_mask.png marks what does not move, else
+    punched holes."""
     draws: int = 1
     """Passes over a source with punched holes, each with other holes: one draw is partly luck."""
     seed: int = 0
-    """Of the first draw."""
+    """Seed of the first draw of punched holes."""
     max_frames: int | None = None
     """Use only the first frames of every source."""
     sensor: str = ''
     """Noise model for contenders that do not set one, such as realsense_d400; by default that of
     the camera.json of a folder, and the stage's own for a bag."""
     depth: Annotated[str, tyro.conf.arg(metavar='TOPIC')] = ''
-    """Depth topic of bags, where it is not to be guessed."""
+    """Depth topic of bags; guessed by name if not given."""
     depth_unit_m: float = 0.0
     """Metres of one count of the depth of bags, where it is not what its encoding says: 0.00025
     for an L515."""
     reference: Annotated[str, tyro.conf.arg(metavar='TOPIC')] = ''
     """Topic of bags that holds the true depth; by default /camera/reference/image_rect."""
     workers: int = max(1, (os.cpu_count() or 1) // 2)
-    """Processes that evaluate sources side by side; more than one blurs the latencies."""
+    """Processes that evaluate sources side by side; more than one blurs latencies."""
     ray: Annotated[str | None, tyro.conf.arg(metavar='ADDRESS')] = None
     """Evaluate on a Ray cluster: HOST:PORT, `auto` for the one of this machine, or `local` to
     start one here. Its nodes must see the sources at the same paths."""

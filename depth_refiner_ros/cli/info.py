@@ -23,7 +23,7 @@ from ..hosts import bag as bags
 from ..messages import COMPRESSED_IMAGE, IMAGE, decode
 from .replay import topics_of
 
-# A stage that reads every camera topic, to ask which ones a recording would give it.
+# A stage that reads every camera topic: which of them has the recording?
 EVERY_PORT = 'register_color'
 
 # Wide enough that no topic name is cut where the output goes into a file or a pipe.
@@ -41,7 +41,7 @@ class Info:
     bag: tyro.conf.Positional[Path]
     """A .bag file, an .mcap or .db3 file, or a rosbag2 folder."""
     namespace: str = '/camera'
-    """Namespace in which the stages' own topic names are looked for, as in replay."""
+    """Namespace of the stages' own topic names, as in replay."""
 
     def run(self) -> int:
         """Print it; return 0."""

@@ -33,9 +33,9 @@ class NetworkFlags:
     """Where the Zenoh network is. Without flags: this machine, and its router if one runs."""
 
     connect: tuple[str, ...] = ()
-    """Endpoints to connect to, as tcp/192.168.0.7:7447."""
+    """Endpoints to connect to, such as tcp/192.168.0.7:7447."""
     listen: tuple[str, ...] = ()
-    """Endpoints to listen on, as tcp/0.0.0.0:7451 for everybody; on loopback if not given."""
+    """Endpoints to listen on, such as tcp/0.0.0.0:7451 for all; loopback if not given."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Live:
     """Show before, after, provenance and latency in a browser."""
     view_listen: str = LISTEN
     """Where --view serves its page; the next port serves its data. Only this machine by default:
-    on 0.0.0.0 everybody who reaches it can look, and nobody is asked for a password."""
+    on 0.0.0.0 everybody who reaches it can see the pictures, without a password."""
     network: Annotated[NetworkFlags, tyro.conf.arg(name='')] = field(default_factory=NetworkFlags)
     parameters: Annotated[ParameterFlags, tyro.conf.arg(name='')] = field(
         default_factory=ParameterFlags

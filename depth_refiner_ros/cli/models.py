@@ -1,4 +1,4 @@
-"""depth-refiner models: models of others, from an .onnx file to metres."""
+"""depth-refiner models: published models, from an .onnx file to metres."""
 
 from __future__ import annotations
 
@@ -54,12 +54,12 @@ class Models:
     """
 
     action: tyro.conf.Positional[Literal['list', 'describe', 'check', 'add']]
-    """`list`: what is known. `describe`: how a model speaks. `add`: recognise an .onnx file and
-    write its description beside it. `check`: run a file and show what comes out."""
+    """`list`: what is known. `describe`: print how a model is used. `add`: recognise an .onnx file
+    and write its description beside it. `check`: run a file and show what comes out."""
     model: tyro.conf.Positional[str] = ''
     """An .onnx file; to describe, also a name of the list."""
     as_: Annotated[str, tyro.conf.arg(name='as', metavar='NAME')] = ''
-    """Which published model it is, where its inputs and outputs do not tell."""
+    """Which published model it is, where its inputs and outputs leave it open."""
     picture: Path | None = None
     """Colour picture (.png) to check with; without it a simulated room."""
     camera: str = ''
@@ -108,7 +108,7 @@ class Models:
                 'no frames to compare back ends with were stored: pip install onnxruntime'
             )
         write_description(content, target)
-        console.print(f'{target.name}: how it speaks', soft_wrap=True)
+        console.print(f'{target.name}: how it is used', soft_wrap=True)
         console.print(f'use it: {description.stage}.model: {path.resolve()}', soft_wrap=True)
         console.print(f'try it: depth-refiner models check {path}', soft_wrap=True)
 

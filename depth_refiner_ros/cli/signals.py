@@ -18,7 +18,7 @@ _PATIENCE_S = 1.0
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal asked the command to end.
+    """A signal ended the command.
 
     Attributes:
         exit_code: What a shell says of a program that the signal ended: 130 after Ctrl-C.
@@ -40,7 +40,7 @@ class _Received:
 def _receive(number: int, frame: object) -> None:
     """End at once while there is nothing to save, else let the command end in order.
 
-    Impatient fingers do not cost the recording that is being finished; whoever asks again after a
+    A second Ctrl-C does not cost the recording that is being finished; one after a
     second means it.
     """
     now_s = time.monotonic()
@@ -64,7 +64,7 @@ def check() -> None:
 
 
 def was_received() -> bool:
-    """Whether the command was asked to end: what fails then fails for that reason."""
+    """Whether a signal came: what fails after it fails for that reason."""
     return bool(_Received.number)
 
 
@@ -85,7 +85,7 @@ def save_from_now_on() -> None:
 
 @contextmanager
 def handled(*, leaves: bool) -> Iterator[None]:
-    """Take the signals that ask a command to end; those that are ignored (nohup) stay so.
+    """Handle the signals that end a command; those that are ignored (nohup) stay so.
 
     Args:
         leaves: The process ends afterwards: what comes then is too late to interrupt anything.
@@ -117,7 +117,7 @@ def handled(*, leaves: bool) -> Iterator[None]:
 
 @contextmanager
 def explained(remark: Callable[[], str]) -> Iterator[None]:
-    """Let whoever interrupts what is inside be told what is there of it."""
+    """Explain to who interrupts the code inside what is there of its result."""
     try:
         yield
     except KeyboardInterrupt as interruption:

@@ -160,7 +160,7 @@ def evaluate_downstream(
 
     Args:
         frames: The recording, iterated twice: a `folders.Folder`, or a list.
-        contenders: By name. The planes that all maps are judged on are those in the first's.
+        contenders: By name. All maps are measured on the planes of the first.
         transforms: Where the depth camera sits in the colour camera, if they differ.
         track_every_nth: Frames from one that is tracked to the next.
         fuse_every_nth: Frames from one that is fused to the next.

@@ -182,11 +182,11 @@ class Plane:
 def find_planes(surface: Surface, *, count: int = 5, seed: int = 0) -> list[Plane]:
     """Find the largest planes of a surface, with Open3D's RANSAC.
 
-    Judge all methods on the planes of *one* surface, or each is judged on the planes it is best
-    at.
+    Measure all methods on the planes of *one* surface, or each is measured on the planes it is
+    best at.
 
     Args:
-        surface: Where to look.
+        surface: Where planes are found.
         count: How many at most; none is smaller than 0.2 square metres.
         seed: Of RANSAC's draws.
 
@@ -308,7 +308,7 @@ class View(NamedTuple):
 class Agreement(NamedTuple):
     """A surface compared with reference depth, over all pixels of all views that have one.
 
-    What lies where no reference is known, invented or not, is not judged.
+    What lies where no reference is known, filled or not, does not count.
 
     Attributes:
         pixels: Pixels with reference depth.
@@ -330,7 +330,7 @@ def agreement(
     """Look at a surface from views and compare what is seen; NaN where nothing is known.
 
     Args:
-        surface: What to judge.
+        surface: The surface to measure.
         views: Looked at one after the other, none is kept.
         tolerance_m: Along the optical axis.
 

@@ -1,4 +1,4 @@
-"""Where a camera went, told from its own depth and colour."""
+"""Estimates a camera's trajectory from its own depth and colour."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class Odometry:
         method: `point_to_plane` aligns depth alone (R. A. Newcombe et al., "KinectFusion", ISMAR
             2011, without its map). `hybrid` aligns depth and colour (J. Park, Q.-Y. Zhou,
             V. Koltun, "Colored point cloud registration revisited", ICCV 2017); it tracks raw
-            depth better, but is no judge of depth: in the simulation, 640x480 at 10 Hz, it is off
-            by 2.4 mm a frame with true depth, by 1.2 with the true depth of the pixels that the
-            sensor measures, and by 1.1 with what it measures there. Depth edges, which sensors
+            depth better, but cannot rank depth: in the simulation, 640x480 at 10 Hz, it is
+            off by 2.4 mm a frame with true depth, by 1.2 with the true depth of the pixels that
+            the sensor measures, and by 1.1 with what it measures there. Depth edges, which sensors
             leave out, mislead it. `point_to_plane` is off by 0.3, 0.05 and 3.6 mm.
         farthest_m: Depth beyond this is ignored.
 

@@ -1,6 +1,6 @@
 """Where the truth comes from: what is fed to the contenders, and what they are compared with.
 
-Three protocols, chosen by what a source offers:
+Three protocols, chosen by what a source has:
 
 - *reference*: the source holds true depth for some frames. All frames are fed in order, so that
   filters over time work as they would live; those with a reference are scored.
@@ -284,7 +284,7 @@ def cases(source: Source, protocol: ProtocolName | None = None, seed: int = 0) -
         seed: Of the choice and shift of punched patterns.
 
     Raises:
-        ValueError: If the source does not offer what the protocol needs.
+        ValueError: If the source lacks what the protocol needs.
     """
     protocol = protocol or protocol_of(source)
     if protocol == 'reference':

@@ -238,10 +238,10 @@ def legend() -> list[str]:
 def left_out(source: Mapping[str, Any]) -> list[str]:
     """Return a sentence for each of the first frames that could not be used."""
     corrupt = source['corrupt']
-    said = [f'Frame {c["frame"]} left out: {c["reason"]}' for c in corrupt[:_MOST_NAMED]]
+    notes = [f'Frame {c["frame"]} left out: {c["reason"]}' for c in corrupt[:_MOST_NAMED]]
     if len(corrupt) > _MOST_NAMED:
-        said.append(f'{len(corrupt) - _MOST_NAMED} more are left out; metrics.json names them.')
-    return said
+        notes.append(f'{len(corrupt) - _MOST_NAMED} more are left out; metrics.json names them.')
+    return notes
 
 
 def markdown(sources: Sequence[Mapping[str, Any]]) -> str:

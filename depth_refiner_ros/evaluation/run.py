@@ -64,7 +64,7 @@ DEFAULT_CONTENDERS = (
     'classical=register_color,refine_depth,inpaint_depth;inpaint_depth.model=',
     'learned=register_color,refine_depth,inpaint_depth;inpaint_depth.model=depth_small',
 )
-"""What is compared unless told otherwise; the last is the one that the report is about."""
+"""What is compared by default; the report is about the last."""
 
 _REGIONS = ('all', 'observed', 'hole', 'edge')
 
@@ -366,7 +366,7 @@ def evaluate(job: Job, on_frame: Callable[[], None] = lambda: None) -> Evaluatio
 
     Raises:
         OSError: If the source cannot be read.
-        ValueError: If it does not offer what the protocol needs, or a contender cannot run.
+        ValueError: If it lacks what the protocol needs, or a contender cannot run.
     """
     source = job.open()
     contenders = contenders_of(job)
@@ -461,7 +461,7 @@ def shown_frames(evaluation: Evaluation) -> dict[str, str]:
 
 
 def headline(figures: Mapping[str, float]) -> tuple[str, float]:
-    """Return the region that a frame is judged by and its error there, in millimetres."""
+    """Return the region that a frame is ranked by and its error there, in millimetres."""
     for region in ('hole', 'observed'):
         if np.isfinite(error_mm := figures[f'{region}.mae_mm']):
             return region, error_mm

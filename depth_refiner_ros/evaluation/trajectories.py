@@ -1,4 +1,4 @@
-"""How far a camera's estimated trajectory strays from the recorded one, as evo judges it."""
+"""How far a camera's estimated trajectory differs from the recorded one, as evo measures it."""
 
 from __future__ import annotations
 
@@ -187,11 +187,11 @@ def _rmse(program: str, folder: Path, *options: str) -> float:
         timeout=_TIMEOUT_S,
         env=os.environ | {'MPLBACKEND': 'Agg'},
     )
-    said = f'{done.stdout}\n{done.stderr}'.strip()
-    if done.returncode and any(reason in said for reason in _UNDEFINED):
+    output = f'{done.stdout}\n{done.stderr}'.strip()
+    if done.returncode and any(reason in output for reason in _UNDEFINED):
         return math.nan
     if done.returncode or not result.exists():
-        last = said.splitlines()[-1] if said else f'exit status {done.returncode}'
+        last = output.splitlines()[-1] if output else f'exit status {done.returncode}'
         raise RuntimeError(f'{Path(program).name} failed: {last}')
     with zipfile.ZipFile(result) as archive:
         return float(json.loads(archive.read('stats.json'))['rmse'])

@@ -23,7 +23,7 @@ _SOFTNESS = 0.02
 _OUTLIER = 6.0
 """Measurements that are off by this many median errors are of what the estimate missed."""
 _SCALES = (0.2, 5.0)
-"""Scales of metric estimates that are believed."""
+"""Scales of metric estimates that are accepted."""
 _LEAST_SPREAD = 0.02
 """Depths that differ by less than this share say nothing about a shift."""
 _FARTHEST_M = 50.0

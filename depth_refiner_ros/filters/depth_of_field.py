@@ -92,7 +92,7 @@ def blur(rgb: UInt8Array, diameter_px: Float32Array, *, highlights: float = 1.0)
         rgb: (H, W, 3) uint8.
         diameter_px: (H, W) float32, signed diameter of the disc: negative before the plane of
             focus, 0 in it, positive behind it. No disc is larger than `MAX_BLUR_PX`.
-        highlights: How many times brighter than it looks white is taken to be. More makes the
+        highlights: How many times brighter than white highlights are taken to be. More makes the
             discs of lamps and reflections stand out; what is not blurred stays as it is.
 
     Returns:

@@ -31,7 +31,7 @@ BONE_LENGTHS_MM = (
 """Of an adult's hand 187 mm long, in the order of `data.HAND_BONES`: Buryanov and Kotiuk,
 "Proportions of Hand Segments", Int. J. Morphology 28(3), 2010."""
 _SCALES = (0.6, 1.45)
-"""Sizes of hands, relative to that one, that are believed."""
+"""Sizes of hands, relative to that one, that are accepted."""
 _STRETCH = 1.35
 """How much longer or shorter than the size of a hand says a bone may be."""
 
@@ -71,7 +71,7 @@ def candidates(
     """Return where the detector says hands are, the likeliest first.
 
     Args:
-        image_m: What it looked at, from `detector_image`.
+        image_m: Its input, from `detector_image`.
         hand: (h, w) probabilities of cells.
         offset: (2, h, w) columns and rows to the centre, in cells.
         behind_m: (h, w) of the centre behind the nearest surface in the cell.
@@ -106,7 +106,7 @@ def candidates(
 
 
 def window(depth_m: Float32Array, camera: PinholeCamera, center_m: Float64Array) -> Float32Array:
-    """Return what the joints network looks at, (96, 96): -1 to 1, 1 where nothing is.
+    """Return the input of the joints network, (96, 96): -1 to 1, 1 where nothing is.
 
     Args:
         depth_m: (H, W), NaN where there is no return.

@@ -250,7 +250,7 @@ def _fold(
 
         bridged = missed_frames[x] > 0
         state_m[x] = before_m if bridged else after_m
-        # Nobody looked: the surface may have moved by as much as it was uncertain.
+        # Not measured: the surface may have moved by as much as it was uncertain.
         state_variance[x] = _FOUR * before_variance if bridged else after_variance
 
 

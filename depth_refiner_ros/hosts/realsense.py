@@ -183,13 +183,13 @@ class RealSense(AbstractContextManager['RealSense']):
                 self._open.append(sensor)
         if rs.stream.depth in wanted:
             p = parameters
-            asked = f'width {p.width}, height {p.height}, rate_hz {p.rate_hz}'
-            raise CameraLostError(f'{self} has no depth with {asked}')
+            mode = f'width {p.width}, height {p.height}, rate_hz {p.rate_hz}'
+            raise CameraLostError(f'{self} has no depth with {mode}')
         for sensor in self._open:
             sensor.start(self._frames)
 
     def _profile(self, sensor: Any, stream: Any) -> Any:
-        """Return the profile of a stream that is asked for, the device's default first."""
+        """Return the profile of a stream that fits the parameters, the device's default first."""
         rs, parameters = self._rs, self._parameters
         of_depth = stream == rs.stream.depth
         formats = [rs.format.z16] if of_depth else [rs.format.rgb8, rs.format.bgr8]

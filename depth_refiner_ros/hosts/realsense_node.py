@@ -80,5 +80,5 @@ class RealSenseNode(Node):  # type: ignore[misc]
 
 
 def run(name: str, stopping: Stopping, args: list[str] | None = None) -> int:
-    """Run the node until it is told to stop; return the exit code."""
+    """Run the node until a signal stops it; return the exit code."""
     return spin(name, lambda: RealSenseNode(name), stopping, args)

@@ -1,4 +1,4 @@
-"""How a node ends when it is told to: at once, quietly, whatever it is doing.
+"""How a node ends on a signal: at once, quietly, whatever it is doing.
 
 Signals are blocked and waited for by one thread, so that none ever interrupts Python code, or a
 library's, at a random line. Imports next to nothing: it stands guard while all else is imported.
@@ -20,7 +20,7 @@ _PATIENCE_S = 1.5
 class Stopping:
     """Waits for Ctrl-C or SIGTERM.
 
-    Before anybody has said what is to be done then, the process ends at once. After that it is
+    Until `then` is called, the process ends at once. After that it is
     given a second and a half: a frame in work, or a model that is being compiled, cannot be
     broken off, and nobody shall wait for it.
     """

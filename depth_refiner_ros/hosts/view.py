@@ -1,7 +1,7 @@
 """Shows a live pipeline in a browser, through the web viewer of Rerun.
 
 The viewer is served by a process of its own, for Rerun's SDK serves on every interface, while its
-command line binds where it is told. Pictures are sent painted and packed: a slow browser then
+command line binds to the given address. Pictures are sent painted and packed: a slow browser then
 holds megabytes, not gigabytes.
 """
 

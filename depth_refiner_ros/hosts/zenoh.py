@@ -167,7 +167,7 @@ def _mangled(name: str) -> str:
 
 
 def _config(connect: Sequence[str], listen: Sequence[str]) -> Any:
-    """Make a session's configuration: rmw_zenoh's, on loopback unless told otherwise."""
+    """Make a session's configuration: rmw_zenoh's, on loopback unless flags say otherwise."""
     uri = os.environ.get('ZENOH_SESSION_CONFIG_URI')
     config = zenoh.Config.from_file(uri) if uri else zenoh.Config()
     changes: dict[str, Any] = {}

@@ -51,7 +51,7 @@ class DisagreementError(ModelError):
 
 
 class Progress:
-    """How far a compilation is; asks it to stop. Used by several threads.
+    """Progress of a compilation, which it can stop. Used by several threads.
 
     Attributes:
         step: What is being done, a verb.
@@ -74,7 +74,7 @@ class Progress:
         self.cancelled = True
 
     def stop_if_cancelled(self) -> None:
-        """Stop here if that was asked for.
+        """Stop here if `stop` was called.
 
         Raises:
             CancelledError: If it was.
@@ -106,7 +106,7 @@ class Compilation:
     def _run(self) -> None:
         try:
             self._model = self._work(self.progress)
-        except Exception as error:  # told by result(), on the thread that asks
+        except Exception as error:  # raised by result(), on the caller's thread
             self._error = error
 
     @property

@@ -87,7 +87,7 @@ class ModelMetadata:
 
 @dataclass(frozen=True)
 class OnnxFile:
-    """A file that was looked into.
+    """A file that was inspected.
 
     Attributes:
         path: Of the file.
@@ -95,7 +95,7 @@ class OnnxFile:
         operators: All that it uses.
         signature: Its inputs and outputs.
         weights: Files beside it that hold its weights.
-        description: How it speaks, if it is not a model of this package.
+        description: How it is used, if it is not a model of this package.
     """
 
     path: Path
@@ -169,7 +169,7 @@ def read_onnx(path: Path) -> OnnxFile:
     """Look into an ONNX file, and into the description beside it if there is one.
 
     Raises:
-        ModelError: If it is damaged, too large, asks for what no model of this package needs, or
+        ModelError: If it is damaged, too large, needs what no model of this package needs, or
             is not what its description says.
     """
     file = read_graph(path)
@@ -252,19 +252,19 @@ def _metadata(path: Path, texts: dict[str, str]) -> ModelMetadata:
     if METADATA_KEY not in texts:
         return ModelMetadata(path.stem)
     try:
-        told = json.loads(texts[METADATA_KEY])
-        if told.get('format') != 1:
-            raise ValueError(f'format {told.get("format")!r}')
+        stored = json.loads(texts[METADATA_KEY])
+        if stored.get('format') != 1:
+            raise ValueError(f'format {stored.get("format")!r}')
         return ModelMetadata(
-            name=str(told.get('name', path.stem)),
-            stage=str(told.get('stage', '')),
-            description=str(told.get('description', '')),
-            sizes=tuple((int(h), int(w)) for h, w in told.get('sizes', ())),
-            units={str(k): str(v) for k, v in told.get('units', {}).items()},
-            commit=str(told.get('commit', '')),
-            licence=str(told.get('licence', '')),
-            data=str(told.get('data', '')),
-            tolerances={str(k): float(v) for k, v in told.get('tolerances', {}).items()},
+            name=str(stored.get('name', path.stem)),
+            stage=str(stored.get('stage', '')),
+            description=str(stored.get('description', '')),
+            sizes=tuple((int(h), int(w)) for h, w in stored.get('sizes', ())),
+            units={str(k): str(v) for k, v in stored.get('units', {}).items()},
+            commit=str(stored.get('commit', '')),
+            licence=str(stored.get('licence', '')),
+            data=str(stored.get('data', '')),
+            tolerances={str(k): float(v) for k, v in stored.get('tolerances', {}).items()},
         )
     except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ModelError(

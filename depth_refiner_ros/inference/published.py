@@ -1,6 +1,6 @@
 """Recognises published models by what goes into their graphs and what comes out.
 
-How each of them speaks lies in models/published: a description as any other, with the names that
+How each of them is used lies in models/published: a description as any other, with the names that
 exporters give its inputs and outputs (`names`) and its files (`files`, a regular expression).
 """
 
@@ -43,7 +43,7 @@ class Published(NamedTuple):
     Attributes:
         name: Of the model.
         note: What its depth is, one sentence.
-        description: How it speaks, under names of its own.
+        description: How it is used, under its own names.
         content: The document it was read from.
     """
 
@@ -132,8 +132,8 @@ def recognise(file: OnnxFile, name: str | None = None) -> Recognition:
         assumed = [f'that it is {by_file[0]}, by the name of the file']
         return _recognition(known[by_file[0]], candidates[by_file[0]], file, assumed)
     raise ModelError(
-        f'{file.path} could be {", ".join(by_file or best)}, which look alike from outside: say '
-        'which, --as NAME'
+        f'{file.path} could be {", ".join(by_file or best)}, which have the same inputs and '
+        'outputs: name it with --as NAME'
     )
 
 

@@ -263,7 +263,7 @@ class TensorRtModel:
         weakref.finalize(self, cudart.cudaFree, device_pointer)
         host_pointer = checked(cudart.cudaMallocHost(size_bytes))
         memory = (ctypes.c_ubyte * size_bytes).from_address(host_pointer)
-        # Outputs are handed out: their memory lives as long as any array that shows it.
+        # Outputs leave here: their memory lives as long as any array that shows it.
         weakref.finalize(memory, cudart.cudaFreeHost, host_pointer)
         host = np.frombuffer(memory, dtype).reshape(shape)
         return _Buffer(name, host, host_pointer, device_pointer)

@@ -41,8 +41,8 @@ def build_engine(
     parser = tensorrt.OnnxParser(network, LOG)
     if not parser.parse(onnx):
         errors = [parser.get_error(at) for at in range(parser.num_errors)]
-        told = '; '.join(f'{e.node_operator()} {e.node_name()}: {e.desc()}' for e in errors[:3])
-        raise ModelError(f'TensorRT {tensorrt.__version__} does not take the model: {told}')
+        reasons = '; '.join(f'{e.node_operator()} {e.node_name()}: {e.desc()}' for e in errors[:3])
+        raise ModelError(f'TensorRT {tensorrt.__version__} does not take the model: {reasons}')
     config = builder.create_builder_config()
     config.set_memory_pool_limit(tensorrt.MemoryPoolType.WORKSPACE, _WORKSPACE_BYTES)
     # TF32 keeps as few digits as float16; what is float32 in our graphs is so for its digits.

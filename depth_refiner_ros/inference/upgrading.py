@@ -126,7 +126,7 @@ def load_upgrading(
 ) -> Model:
     """Load a model for a host that must serve every frame, and cannot wait for a compiler.
 
-    As `load_model`, but a TensorRT back end that is asked for by name is compiled for the images
+    As `load_model`, but a TensorRT back end that is named is compiled for the images
     that come, and where it is not there, refused or not yet compiled, the next back end serves.
     'auto' compiles nothing, so that a replay repeats; images of a size that nobody compiled are
     served by the next back end.

@@ -1,7 +1,7 @@
 """How good depth, its standard deviation and hand keypoints are.
 
 Everything is a pure function on arrays. What the reference alone decides is computed once a frame
-and passed to every method that is judged by it:
+and passed to every method that is measured on it:
 
 ```python
 regions = regions_of(raw_m, reference_m)

@@ -135,9 +135,9 @@ def stddev_calibration(
     predicted = has_depth(depth_m) & has_depth(reference_m)
     if region is not None:
         predicted &= region
-    doubted = predicted & has_depth(stddev_m)
-    sigma = stddev_m[doubted].astype(np.float64)
-    error = np.abs(depth_m[doubted].astype(np.float64) - reference_m[doubted])
+    both = predicted & has_depth(stddev_m)
+    sigma = stddev_m[both].astype(np.float64)
+    error = np.abs(depth_m[both].astype(np.float64) - reference_m[both])
     sigmas = error / sigma
     log_sigma = float(np.log(sigma).sum())
     # Laplace of scale sigma / sqrt(2): log(2 b) + |e| / b.

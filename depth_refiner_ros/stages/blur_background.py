@@ -24,8 +24,8 @@ class BlurBackgroundParameters(Parameters):
 
     focus: str = parameter(
         'nearest',
-        'What is sharp: what lies at focus_distance_m, what is seen at the point focus_x_px, '
-        'focus_y_px, or the nearest thing as large as a face.',
+        'What is sharp: the distance focus_distance_m, the point focus_x_px, focus_y_px, or the '
+        'nearest thing as large as a face.',
         choices=('distance', 'point', 'nearest'),
     )
     focus_distance_m: float = parameter(
@@ -45,20 +45,20 @@ class BlurBackgroundParameters(Parameters):
     )
     focus_time_s: float = parameter(
         0.3,
-        'Time in which the focus covers 63 % of its way to another point or object; 0 jumps.',
+        'Time constant of a change of focus; 0 jumps.',
         unit='s',
         range=(0, 10),
     )
     f_number: float = parameter(
         1.0,
-        'Aperture: less blurs more. A fast lens has 1.4; at the wide angle of a depth camera less '
-        'than can be bought looks well.',
+        'Aperture; a smaller number blurs more. Fast lenses have 1.4; with the wide angle of a '
+        'depth camera smaller numbers look natural.',
         range=(0.05, 64),
     )
     sensor_width_mm: float = parameter(
         36.0,
-        'Width of the sensor that is imitated, 36 for full frame: with the angle of view it gives '
-        'the focal length, and a larger one blurs more.',
+        'Width of the imitated sensor, 36 for full frame; a wider one blurs more. With the angle '
+        'of view it gives the focal length.',
         unit='mm',
         range=(1, 200),
     )
@@ -67,8 +67,8 @@ class BlurBackgroundParameters(Parameters):
     )
     highlights: float = parameter(
         4.0,
-        'How many times brighter than white lamps and reflections are taken to be: more makes '
-        'their discs stand out.',
+        'How many times brighter than white lamps and reflections are; more makes their discs '
+        'stand out.',
         range=(1, 100),
     )
 

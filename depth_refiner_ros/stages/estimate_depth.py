@@ -41,7 +41,7 @@ _FORGET_S = 2.0
 
 
 class _Estimate(NamedTuple):
-    """What a model says of a picture, or has said of an earlier one.
+    """What a model estimated from a picture, or from an earlier one.
 
     Attributes:
         depth_m, stddev_m: (H, W), in metres or in units of the model's own.
@@ -73,27 +73,26 @@ class EstimateDepthParameters(Parameters):
     )
     every_frames: int = parameter(
         1,
-        'A slow model is asked for one of so many frames at most; its newest estimate serves for '
-        'the others, its standard deviation larger by what may have moved since. From 2 on live '
-        'hosts run it beside, so that no frame waits for it.',
+        'Run a slow model on every n-th frame at most; its newest estimate serves for the others, '
+        'with a larger standard deviation for what may have moved since. From 2 on live hosts '
+        'run it in the background, so that no frame waits for it.',
         range=(1, 1000),
     )
     mode: str = parameter(
         'metric',
-        'metric: metres, as the model believes them or as measurements say; relative: the median '
-        'of every frame is 1 and provenance says that these are no metres.',
+        'metric: metres, from the model or scaled to measurements; relative: without a scale, the '
+        'median of every frame is 1, and provenance is relative.',
         choices=('metric', 'relative'),
     )
     align: bool = parameter(
         True,
-        'Where depth registered to the colour comes in, take scale and shift from what of it was '
-        'measured.',
+        'Fit scale and shift to measured pixels, where depth registered to the colour comes in.',
     )
     smoothing_s: float = parameter(
         0.5, 'Time over which scale and shift are smoothed.', unit='s', range=(0, 60)
     )
     keep_measured: bool = parameter(
-        True, 'Keep measured pixels and say the others only; else say every pixel from colour.'
+        True, 'Keep measured pixels and estimate the others only; false estimates every pixel.'
     )
     sensor: str = parameter(
         'kinect_v1',
@@ -104,10 +103,10 @@ class EstimateDepthParameters(Parameters):
 
 
 class EstimateDepth(Learned):
-    """Says how far everything in a colour picture is.
+    """Estimates depth from a colour image.
 
-    Alone it believes the metres its training taught, which are a guess; with measurements,
-    however few, it keeps these and brings the rest to their scale.
+    Alone its metres come from training and are a guess. With measurements, however few, it keeps
+    these and brings the rest to their scale.
     """
 
     Parameters: ClassVar[Any] = EstimateDepthParameters
@@ -229,7 +228,7 @@ class EstimateDepth(Learned):
         }
 
     def _estimate(self, color: ColorImage, camera: PinholeCamera) -> _Estimate | None:
-        """Run the model, or take what it said of an earlier frame; None if there is neither."""
+        """Run the model, or take its estimate of an earlier frame; None if there is neither."""
         p = self.parameters
         self._age = ''
         height, width = color.rgb.shape[:2]
@@ -300,11 +299,13 @@ class EstimateDepth(Learned):
         moved_m = np.float32(_SPEED_M_S * age_s)
         if alignment is None:
             return depth_m, np.hypot(stddev_m, moved_m), Provenance.ESTIMATED
-        # The model's own share of doubt, but for what scale and shift have settled.
+        # The model's relative standard deviation, less what scale and shift explain.
         share = stddev_m / depth_m
-        doubt = float(np.nanmean(share))
+        relative_stddev = float(np.nanmean(share))
         found_m = alignment(depth_m)
-        factor = min(1.0, 2**0.5 * alignment.error / doubt) if doubt > 0 else 1.0
+        factor = (
+            min(1.0, 2**0.5 * alignment.error / relative_stddev) if relative_stddev > 0 else 1.0
+        )
         found_stddev_m = np.hypot(found_m * share * np.float32(factor), moved_m)
         return found_m, found_stddev_m, Provenance.ALIGNED
 

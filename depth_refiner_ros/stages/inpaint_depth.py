@@ -43,8 +43,8 @@ DEFAULT_MODEL = 'depth_small'
 """What `model: auto` takes."""
 _STEP = 0.02
 """Neighbours that differ by more than this share are of different surfaces."""
-_MORE_DOUBT = 4.0
-"""A model leaves the filter a pixel that it doubts this many times more than the filter does."""
+_STDDEV_RATIO = 4.0
+"""The filter fills pixels where the model's standard deviation is this many times the filter's."""
 _STRAY_PASSES = 3
 """A model's cells leave speckles in wide holes; each pass wears them down by two pixels."""
 
@@ -58,7 +58,7 @@ class InpaintDepthParameters(Parameters):
     )
     max_distance_m: float = parameter(
         0.0,
-        'Nothing is invented farther away than this; 0 sets no limit.',
+        'No hole is filled with depth beyond this; 0 sets no limit.',
         unit='m',
         range=(0, 1000),
     )
@@ -73,10 +73,10 @@ class InpaintDepthParameters(Parameters):
     )
     model: str = parameter(
         'auto',
-        'Learned model that chooses the surface of a hole: the name of a shipped one, or the path '
-        'of an .onnx file; auto takes depth_small where a back end is installed and, live, keeps '
-        "the camera's rate. Empty for the classical filter, a third of the time, which also "
-        'serves while no model can.',
+        'Learned model that fills wide holes: the name of a shipped one, or the path of an .onnx '
+        'file. auto takes depth_small where a back end is installed and, live, keeps the '
+        "camera's rate. Empty takes the classical filter, which needs a third of the time and "
+        'also serves while no model can.',
     )
     device: str = parameter(
         'auto',
@@ -89,30 +89,29 @@ class InpaintDepthParameters(Parameters):
     )
     model_deadline_s: float = parameter(
         0.0,
-        'A model that takes longer than this for several frames in a row is left for the '
-        'classical filter, and tried again later and later; 0 sets no deadline.',
+        'If the model takes longer than this for several frames in a row, the classical filter '
+        'takes over and the model is tried again later and later; 0 sets no deadline.',
         unit='s',
         range=(0, 10),
     )
     model_reduction: int = parameter(
         2,
-        'The model sees images reduced by this factor: at 2 it takes a third of the time and sees '
-        'twice as far, and fills wide holes as well; 1 is for small images. Published models have '
-        'a size of their own.',
+        'Factor by which images are reduced for the model. 2 takes a third of the time of 1 and '
+        'fills wide holes as well; 1 suits small images. Published models have a size of their '
+        'own.',
         range=(1, 4),
     )
     rim_px: float = parameter(
         4.0,
-        'Pixels of a hole this close to a measurement are filled classically beside a model too, '
-        'which sees cells of several pixels and is best where context decides, and so are those '
-        'that it doubts far more than the filter does; standard deviations are the larger of the '
-        'two. 0 asks the model alone.',
+        'Pixels of a hole this close to a measurement are filled by the classical filter, which '
+        'is exact to the pixel. So are those where the standard deviation of the model is far '
+        'larger. 0 leaves all of them to the model.',
         unit='px',
         range=(0, 1000),
     )
     wrong_threshold: float = parameter(
         0.8,
-        'A measurement that the model believes wrong with at least this probability is replaced '
+        'A measurement that is wrong with at least this probability, by the model, is replaced '
         'and marked inpainted; 1 keeps every measurement.',
         range=(0.5, 1),
     )
@@ -332,12 +331,12 @@ class InpaintDepth(Learned):
         """Take what the model says of holes, and of measurements that it believes wrong."""
         p = self.parameters
         measured = np.isfinite(depth_m) & (depth_m > 0)
-        doubted = measured & (outputs['wrong'] >= p.wrong_threshold) & (p.wrong_threshold < 1)
-        filled = narrow(~measured | doubted, p.max_hole_px) & np.isfinite(outputs['estimate_m'])
+        wrong = measured & (outputs['wrong'] >= p.wrong_threshold) & (p.wrong_threshold < 1)
+        filled = narrow(~measured | wrong, p.max_hole_px) & np.isfinite(outputs['estimate_m'])
         if p.max_distance_m > 0:
             with np.errstate(invalid='ignore'):
                 filled &= outputs['estimate_m'] <= p.max_distance_m
-        kept_m = np.where(measured & ~doubted, depth_m, np.float32(np.nan))
+        kept_m = np.where(measured & ~wrong, depth_m, np.float32(np.nan))
         estimate_m, stddev_m = outputs['estimate_m'], outputs['stddev_m']
         if p.rim_px > 0 and filled.any():
             by_filter = inpaint(
@@ -347,7 +346,7 @@ class InpaintDepth(Learned):
                 np.isnan(kept_m).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5
             )
             with np.errstate(invalid='ignore'):
-                doubtful = stddev_m > _MORE_DOUBT * by_filter.stddev_m
+                doubtful = stddev_m > _STDDEV_RATIO * by_filter.stddev_m
             better = by_filter.filled & (doubtful | (away_px <= p.rim_px))
             estimate_m = np.where(better, by_filter.depth_m, estimate_m)
             # Two opinions, each with its own blind spots: neither is trusted more than the other.

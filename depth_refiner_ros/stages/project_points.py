@@ -38,13 +38,13 @@ class ProjectPointsParameters(Parameters):
     )
     trust: str = parameter(
         TRUST[-1].name.lower(),
-        'Least trusted origin of a point that is published, from the most trusted to the least: '
-        'refined leaves out all that was invented, relative nothing. Depth without provenance '
-        'counts as measured.',
+        'Least trusted origin that is published, from the most trusted to the least. refined '
+        'leaves out all that was filled or estimated, relative leaves out nothing. Depth without '
+        'provenance counts as measured.',
         choices=tuple(kind.name.lower() for kind in TRUST),
     )
     inpainted: bool = parameter(
-        True, 'Older form of trust: false leaves out all that was invented, as trust refined does.'
+        True, 'Older form of trust: false leaves out what trust refined does.'
     )
     color: bool = parameter(
         True, 'Colour the points when a colour image registered to the depth is there.'

@@ -39,8 +39,8 @@ class RefineDepthParameters(Parameters):
 
     sensor: str = parameter(
         'kinect_v1',
-        'Camera whose published noise model weighs every filter; a standard deviation that comes '
-        "in counts instead of the model's.",
+        'Camera whose published noise model weighs every filter. A standard deviation that comes '
+        'in is used instead.',
         choices=tuple(SENSORS),
     )
     flying_pixel_filter: bool = parameter(
@@ -50,15 +50,15 @@ class RefineDepthParameters(Parameters):
         True, 'Average neighbours that the noise model cannot tell apart.'
     )
     spatial_strength: float = parameter(
-        1.0, 'How far the spatial filter goes; 0 leaves the image as it is.', range=(0, 1)
+        1.0, 'Strength of the spatial filter; 0 leaves the image as it is.', range=(0, 1)
     )
     spatial_scales: int = parameter(
         2, 'Reach of the spatial filter: 1, 2 and 3 average over 1, 4 and 13 pixels.', range=(1, 3)
     )
     keep_quantization: bool = parameter(
         True,
-        'Keep the steps of the disparity that the sensor rounds to; false smooths them too: '
-        'better planes, but no longer what the sensor reports again and again.',
+        'Keep the steps of the disparity that the sensor rounds to. false smooths them: better '
+        'planes, but values that the sensor never reports.',
     )
     temporal_filter: bool = parameter(
         True, 'Average frames where nothing moved; what moved starts anew at once.'

@@ -37,47 +37,48 @@ from ..stage import Input, Topic
 _SAME_HAND_M = 0.07
 """Two centres this close are of one hand."""
 _OFF_CENTER_M = 0.03
-"""A hand this far from the centre of its window is looked at again."""
+"""A hand this far from the centre of its window is examined again."""
 _FORGET_S = 0.5
-"""After so long without frames, followed hands are looked for anew."""
+"""After this time without frames, followed hands are forgotten."""
 _LOST_FRAMES = 3
 """Frames in a row without a hand after which it is given up; it is not published meanwhile."""
 _SIDE_SHARE = 0.15
-"""Of a frame in what is believed of a hand's side: a glimpse does not change it."""
+"""Weight of a frame in the average of a hand's side: one glimpse does not change it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrackHandsParameters(Parameters):
     """Parameters of `TrackHands`."""
 
-    max_hands: int = parameter(2, 'Hands that are followed at most.', range=(1, 16))
+    max_hands: int = parameter(2, 'Most hands that are followed.', range=(1, 16))
     threshold: float = parameter(
-        0.8, 'A hand is believed from this probability on.', range=(0.05, 0.99)
+        0.8, 'Least probability at which a hand is published.', range=(0.05, 0.99)
     )
     detection_threshold: float = parameter(
         0.4,
-        'A place is looked at from this probability of a hand on; lower finds more hands, and '
-        'more that are none.',
+        'Least probability at which a candidate is examined; lower finds more hands, and more '
+        'false ones.',
         range=(0.01, 0.99),
     )
     detection_interval_s: float = parameter(
         0.15,
-        'While at least one hand is followed, others are looked for this often; 0 looks in every '
-        'frame.',
+        'Time between searches for further hands while at least one is followed; 0 searches in '
+        'every frame.',
         unit='s',
         range=(0, 10),
     )
     cutoff_hz: float = parameter(
         1.5,
-        'Smoothing of joints at rest (One Euro filter); lower is smoother and later, 0 is none.',
+        'Cutoff of the One Euro filter for joints at rest; lower is smoother and later, 0 is off.',
         unit='Hz',
         range=(0, 60),
     )
     joints_model: str = parameter(
-        'hand_joints', 'Model of joints: a shipped one, or the path of an .onnx file.'
+        'hand_joints', 'Model of joints: the name of a shipped one, or the path of an .onnx file.'
     )
     detector_model: str = parameter(
-        'hand_detector', 'Model that finds hands: a shipped one, or the path of an .onnx file.'
+        'hand_detector',
+        'Model that finds hands: the name of a shipped one, or the path of an .onnx file.',
     )
     device: str = parameter(
         'auto',
@@ -115,7 +116,7 @@ class _Found:
 
 
 class TrackHands(Learned):
-    """Finds hands in depth images and says where their 21 joints are, in metres.
+    """Finds hands in depth images and gives their 21 joints in metres.
 
     No hand gives an empty value, not a guess. Works on raw, refined or inpainted depth: whatever
     an earlier stage puts out, or arrives.

@@ -74,7 +74,7 @@ def test_adding_says_what_was_assumed_and_leaves_a_model_of_metres(capsys, tmp_p
         'up to 20 m; the focal length is not asked for.',
         'assumed: that it is depth_anything_v2_metric_indoor, as given',
         'mine.npz: two frames that every back end must reproduce before it serves',
-        'mine.yaml: how it speaks',
+        'mine.yaml: how it is used',
         f'use it: estimate_depth.model: {path}',
         f'try it: depth-refiner models check {path}',
     ]
@@ -95,7 +95,7 @@ def test_adding_says_what_was_assumed_and_leaves_a_model_of_metres(capsys, tmp_p
 
 def test_what_a_file_does_not_tell_is_asked(refuse, tmp_path):
     error = refuse('models', 'add', metric(tmp_path / 'model.onnx'))
-    assert 'which look alike from outside: say which, --as NAME' in error
+    assert 'which have the same inputs and outputs: name it with --as NAME' in error
     assert list(tmp_path.iterdir()) == [tmp_path / 'model.onnx']
 
 

@@ -27,7 +27,7 @@ def gradients(depth: Tensor) -> Tensor:
 
 
 def gradients_known(known: Tensor) -> Tensor:
-    """Return where all that a derivative looks at is known, (B, 1, H, W) bool."""
+    """Return where all pixels that a derivative uses are known, (B, 1, H, W) bool."""
     around = functional.pad(known.float(), (1, 1, 1, 1), 'replicate')
     return -functional.max_pool2d(-around, 3, 1) > 0
 
@@ -36,8 +36,8 @@ class Stack(nn.Module):
     """One network of the cascade.
 
     Args:
-        channels: Of what it looks at.
-        outputs: Channels of what it says.
+        channels: Channels of its input.
+        outputs: Channels of its output.
         joining: Channels that come in at the second convolution.
     """
 

@@ -40,7 +40,7 @@ class Settings:
     research: bool = False
     """Allow datasets whose weights may not be shipped."""
     picture: Path | None = None
-    """Write a PNG of some frames of the last part: colour, truth, and what each model says."""
+    """Write a PNG of some frames of the last part: colour, truth, and the depth of each model."""
     pictured: int = 4
     """Frames in the picture."""
 

@@ -1,4 +1,4 @@
-"""Networks from colour to depth as one runs them: exported, scored and looked at."""
+"""Networks from colour to depth as one runs them: exported, scored and drawn."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def export(
         model: On the CPU.
         path: Where to.
         size: Rows and columns.
-        metadata: What to say of it in the file.
+        metadata: Stored in the file.
 
     Raises:
         SystemExit: If ONNX Runtime finds depth that differs by more than a thousandth.

@@ -89,7 +89,7 @@ def targets(depth_m: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
 
     Args:
         depth_m: (B, 1, H, W), 0 where unknown.
-        settings: Of the run.
+        settings: Settings of the run.
     """
     code = code_of(settings).encode(depth_m)
     if settings.method == 'original':
@@ -101,8 +101,8 @@ class Best:
     """The weights that were best on held-out scenes, none at first.
 
     Attributes:
-        weights: Of the whole cascade, by name.
-        absrel: What they reached.
+        weights: Weights of the whole cascade, by name.
+        absrel: Their AbsRel on held-out scenes.
     """
 
     def __init__(self) -> None:

@@ -1,12 +1,12 @@
-"""Train pix2pix from colour to depth: a U-Net against a judge of patches, and close to the truth.
+"""Train pix2pix from colour to depth: a U-Net, an L1 loss and a PatchGAN discriminator.
 
     python -m training.color_to_depth.train_pix2pix runs/pix2pix data/rooms
     python -m training.color_to_depth.train_pix2pix runs/l1 data/rooms --loss l1
 
 P. Isola, J.-Y. Zhu, T. Zhou, A. A. Efros, "Image-to-image translation with conditional adversarial
-networks", CVPR 2017. Depth is translated as its logarithm; where it is unknown neither loss looks.
-The data is shards or datasets, see `training.pairs`. Ctrl-C saves a checkpoint; the same command
-goes on from it. Every run ends with model.onnx in its folder.
+networks", CVPR 2017. Depth is translated as its logarithm; neither loss counts pixels where it is
+unknown. The data is shards or datasets, see `training.pairs`. Ctrl-C saves a checkpoint; the same
+command goes on from it. Every run ends with model.onnx in its folder.
 """
 
 from __future__ import annotations
@@ -145,11 +145,13 @@ def train(settings: Settings) -> Path:
         if settings.loss != 'l1':
             on_real = discriminator(torch.cat([condition, real], 1))
             on_fake = discriminator(torch.cat([condition, fake.detach()], 1))
-            judged = (adversarial(on_real, real=True) + adversarial(on_fake, real=False)) / 2
+            discriminator_loss = (
+                adversarial(on_real, real=True) + adversarial(on_fake, real=False)
+            ) / 2
             discriminator_optimizer.zero_grad()
-            fabric.backward(judged)
+            fabric.backward(discriminator_loss)
             discriminator_optimizer.step()
-            parts_of_loss['discriminator'] = judged
+            parts_of_loss['discriminator'] = discriminator_loss
 
         # Generator: be taken for real, and be right.
         loss = torch.zeros((), device=fabric.device)

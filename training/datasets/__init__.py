@@ -3,7 +3,7 @@
     for sample in open_dataset(Path('nyu_depth_v2_labeled.mat')):
         sample.depth_m, sample.rgb, sample.intrinsics
 
-Frames are read when they are asked for, so a dataset goes into a DataLoader as it is. Most of them
+Frames are read when they are indexed, so a dataset goes into a DataLoader as it is. Most of them
 may be used for research only: `require_shippable` refuses those before weights are trained.
 """
 

@@ -38,7 +38,7 @@ class EyeSample:
     """One labelled eye.
 
     Attributes:
-        name: Of the picture, unique in its dataset.
+        name: Name of the picture, unique in its dataset.
         grey: (35, 55), 0 to 1.
         gaze: (3,) unit vector: x right, y down, z forward of the camera.
     """
@@ -49,7 +49,7 @@ class EyeSample:
 
 
 class GazeDataset(Sequence[EyeSample]):
-    """Eyes, read when they are asked for.
+    """Eyes, read when they are indexed.
 
     Args:
         path: Where it lies.
@@ -128,7 +128,7 @@ class UnityEyes(GazeDataset):
 
     @staticmethod
     def recognises(path: Path) -> bool:
-        """Return whether a folder has a picture with what UnityEyes says of it."""
+        """Return whether a folder has a picture with its labels by UnityEyes."""
         first = next(path.glob('*.json'), None) if path.is_dir() else None
         return first is not None and 'eye_details' in read_text(first)
 
@@ -137,10 +137,10 @@ class UnityEyes(GazeDataset):
         file = self.path / f'{name}.json'
         image = read_image(self.path / f'{name}.jpg', cv2.IMREAD_GRAYSCALE)
         try:
-            said: Any = json.loads(read_text(file))
-            lids = np.array([_numbers(point) for point in said['interior_margin_2d']])
-            corner = np.array([_numbers(point) for point in said['caruncle_2d']]).mean(0)
-            x, y, z = _numbers(said['eye_details']['look_vec'])[:3]
+            labels: Any = json.loads(read_text(file))
+            lids = np.array([_numbers(point) for point in labels['interior_margin_2d']])
+            corner = np.array([_numbers(point) for point in labels['caruncle_2d']]).mean(0)
+            x, y, z = _numbers(labels['eye_details']['look_vec'])[:3]
         except (ValueError, KeyError, TypeError, IndexError) as error:
             raise DatasetError(
                 f'{file} is not what UnityEyes writes ({error!r}); render it again'

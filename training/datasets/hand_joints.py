@@ -35,7 +35,7 @@ class Scheme(NamedTuple):
     """A set of joints, each a weighted mean of the usual 21.
 
     Attributes:
-        names: Of the joints.
+        names: Names of the joints.
         weights: (J, 21), rows sum to 1.
     """
 
@@ -86,7 +86,7 @@ ICVL_16 = _scheme(
     ring_root={'ring_mcp': 1}, ring_mid={'ring_pip': 1}, ring_tip={'ring_tip': 1},
     pinky_root={'pinky_mcp': 1}, pinky_mid={'pinky_pip': 1}, pinky_tip={'pinky_tip': 1},
 )  # fmt: skip
-"""ICVL's 16: the palm, then root, middle and tip of each finger; where the palm's is, is not said,
-and taken for its middle."""
+"""ICVL's 16: the palm, then root, middle and tip of each finger; the palm's place is
+not published and taken for its middle."""
 
 SCHEMES = {14: NYU_14, 16: ICVL_16, 21: MEDIAPIPE}

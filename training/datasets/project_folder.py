@@ -35,16 +35,17 @@ class ProjectFolder(Dataset):
 
     kind = 'folder'
     sign = 'camera.json, depth/'
-    licence = Licence('camera.json says no licence; if it is yours, "own"', Terms.UNSTATED)
+    licence = Licence('camera.json names no licence; if the data is yours, "own"', Terms.UNSTATED)
 
     def __init__(self, path: Path) -> None:
         try:
             self._folder = Folder(path)
         except (OSError, ValueError) as error:
             raise DatasetError(str(error)) from None
-        said = json.loads(read_text(path / 'camera.json')).get('licence')
-        if said is not None:
-            self.licence = Licence(str(said), _TERMS.get(str(said).lower(), Terms.RESEARCH_ONLY))
+        licence = json.loads(read_text(path / 'camera.json')).get('licence')
+        if licence is not None:
+            terms = _TERMS.get(str(licence).lower(), Terms.RESEARCH_ONLY)
+            self.licence = Licence(str(licence), terms)
         super().__init__(path, self._folder.names)
 
     @staticmethod

@@ -56,7 +56,7 @@ class Sample:
     """One frame of a dataset.
 
     Attributes:
-        name: Of the frame, unique in its dataset.
+        name: Name of the frame, unique in its dataset.
         depth_m: (H, W) along the optical axis as the dataset has it, NaN where it has none.
         licence: What the frame may be used for.
         rgb: (H, W, 3), or none.
@@ -111,7 +111,7 @@ def _size(shape: tuple[int, ...]) -> str:
 
 
 class Dataset(Sequence[Sample]):
-    """The frames of a dataset, read when they are asked for.
+    """The frames of a dataset, read when they are indexed.
 
     Holds paths only, so that DataLoader's workers get a copy for nothing.
 
@@ -182,7 +182,7 @@ class Dataset(Sequence[Sample]):
 
 
 class Licensed(Protocol):
-    """What is asked whether it may be trained on."""
+    """What has a licence that may allow training."""
 
     @property
     def path(self) -> Path:

@@ -75,8 +75,8 @@ def from_rows(rows: Tensor, height: int, width: int) -> Tensor:
 
     Args:
         rows: One for each cell.
-        height: Of the images, px.
-        width: Of the images, px.
+        height: Rows of the images, px.
+        width: Columns of the images, px.
     """
     cells = rows.reshape(-1, height // CELL_PX, width // CELL_PX, _PIXELS)
     return functional.pixel_shuffle(cells.permute(0, 3, 1, 2), CELL_PX)

@@ -1,4 +1,4 @@
-"""Export a checkpoint to ONNX, prove that it says the same, and write its model card.
+"""Export a checkpoint to ONNX, compare it with PyTorch, and write its model card.
 
     python -m training.depth.export runs/small/checkpoint.pt depth_small.onnx
 
@@ -135,7 +135,7 @@ def card(settings: Settings, state: dict[str, Any], metadata: dict[str, Any]) ->
         f'# {metadata["name"]}',
         '',
         f'{metadata["description"]} Depth in metres and colour in, depth, standard deviation '
-        'and doubt in measurements out; any size.',
+        'and the probability that a measurement is wrong out; any size.',
         '',
         f'- Data: {metadata["data"]} Licence of the weights: {metadata["licence"]}.',
         f'- Commit {state["commit"]}, seed {options["seed"]}, size `{options["size"]}`, '
@@ -155,7 +155,7 @@ def card(settings: Settings, state: dict[str, Any], metadata: dict[str, Any]) ->
             'Real recordings, never trained on:',
             '',
             '| recording | holes MAE mm | within 5 % | errors within 1, 2 sigma | observed MAE mm '
-            '| measured MAE mm | judged wrong |',
+            '| measured MAE mm | replaced |',
             '|---|---|---|---|---|---|---|',
         ]
         lines += [

@@ -37,7 +37,7 @@ from .prediction import PixelPrediction, Prediction
 from .unet import SIZES, UNet
 
 STRIDE_PX = 32
-"""Of the U-Net's coarsest features: images are padded to multiples of it."""
+"""Stride of the U-Net's coarsest features; images are padded to multiples of it."""
 
 _KEY = 8
 """Length of the embeddings by which pixels and sources are compared."""
@@ -47,8 +47,8 @@ class Fields(NamedTuple):
     """What a network sees in B images, before it predicts anything.
 
     Attributes:
-        candidates: Of all cells.
-        colors: (M, 48) of the pixels of all cells.
+        candidates: The candidates of all cells.
+        colors: (M, 48) colours of the pixels of all cells.
         context: (M, C) features of all cells.
         beside: (M, 16) 1/m, see `Prediction`.
         beside_px: (M, 16) how far away that is.

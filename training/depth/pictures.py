@@ -19,7 +19,7 @@ def sheet(sample: Sample, estimate: Estimate, count: int = 4) -> UInt8Array:
     """Return a row of pictures for each sample of a batch.
 
     Colour, measured, estimate, truth, error (white is 5 % of the depth), standard deviation (the
-    same scale), doubt in measurements.
+    same scale), probability that a measurement is wrong.
     """
     rows = []
     for i in range(min(count, len(sample.depth_m))):
@@ -30,8 +30,8 @@ def sheet(sample: Sample, estimate: Estimate, count: int = 4) -> UInt8Array:
         found_m = estimate.depth_m[i, 0].float().cpu()
         depths_m = (m.where(m > 0, torch.nan) for m in (sample.depth_m[i, 0], found_m, truth_m))
         error = ((found_m - truth_m).abs() / (0.05 * truth_m)).where(truth_m > 0, 0 * truth_m)
-        doubt = estimate.stddev_m[i, 0].float().cpu() / (0.05 * found_m)
-        greys = (error, doubt, estimate.wrong[i, 0].float().cpu())
+        spread = estimate.stddev_m[i, 0].float().cpu() / (0.05 * found_m)
+        greys = (error, spread, estimate.wrong[i, 0].float().cpu())
         color = sample.color[i].permute(1, 2, 0).numpy()
         rows.append(
             np.hstack(

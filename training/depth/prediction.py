@@ -18,7 +18,7 @@ _FARTHEST_APART = 0.5
 
 
 class PixelPrediction(NamedTuple):
-    """What a network says of M cells whatever is chosen in them.
+    """What a network predicts for M cells, whatever is chosen in them.
 
     Attributes:
         correction: (M, 16) logarithm of the factor that depth is multiplied by.
@@ -32,10 +32,10 @@ class PixelPrediction(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """What a network says of the candidates of M cells, as rows; K candidates, 16 pixels a cell.
+    """What a network predicts for the K candidates of M cells, as rows; 16 pixels a cell.
 
     Attributes:
-        score: (M, 16, K) what context alone says.
+        score: (M, 16, K) from context alone.
         query: (M, 16, E) embeddings of pixels: of how they look, and where they are.
         key: (M, K, E) embeddings of the candidates' sources, the same way.
         there: (M, K) bool, False where there is no such candidate.
@@ -59,7 +59,7 @@ class Prediction(NamedTuple):
     def logits(self) -> Tensor:
         """Return the scores of the candidates and, last, of what is beside, (M, 16, K + 1).
 
-        Their softmax says which one is right.
+        Their softmax is the probability of each being right.
         """
         planes = self.score + self.query @ self.key.transpose(1, 2)
         return torch.cat([planes, self.beside_score[..., None]], 2)
@@ -88,13 +88,13 @@ class Prediction(NamedTuple):
         return torch.cat([expected, expected_beside], 2).argmin(2)
 
     def inverse(self) -> Tensor:
-        """Return what each candidate says, continued to each pixel, (M, 16, K + 1) 1/m."""
+        """Return each candidate continued to each pixel, (M, 16, K + 1) 1/m."""
         planes = [value[:, None] for value in (*self.planes, self.damping)]
         continued = self._continued(planes, [place[:, :, None] for place in self.place])
         return torch.cat([continued, self.beside[..., None].clamp_min(1e-3)], 2)
 
     def chosen_inverse(self, choice: Tensor) -> Tensor:
-        """Return what one candidate for each pixel says, (M, 16) 1/m; NaN where there is none.
+        """Return one candidate continued to each pixel, (M, 16) 1/m; NaN where there is none.
 
         Args:
             choice: (M, 16) int64, its number.

@@ -65,10 +65,10 @@ def score(
         hole_mae_mm and within (share with less than 5 % error) where nothing was measured,
         share_1 and share_2 of those errors within one and two standard deviations,
         observed_mae_mm where something was and raw_mae_mm of the measurements themselves, and
-        doubted, the share of measurements that are judged wrong.
+        doubted, the share of measurements that the network finds wrong.
     """
     errors_m, truths_m, stddevs_m, observed_m, raw_m = [], [], [], [], []
-    doubted, count = 0, 0
+    wrong_count, count = 0, 0
     for depth_m, color, truth_m in zip(frames.depth_m, frames.color, frames.truth_m, strict=True):
         height, width = depth_m.shape
         pad = (0, -width % STRIDE_PX, 0, -height % STRIDE_PX)
@@ -82,7 +82,7 @@ def score(
         stddevs_m.append(stddev_m[hole])
         observed_m.append((found_m - truth_m).abs()[seen])
         raw_m.append((depth_m - truth_m).abs()[seen])
-        doubted += int((wrong > 0.5).sum())
+        wrong_count += int((wrong > 0.5).sum())
         count += int(measured.sum())
     error_m, deviation_m = torch.cat(errors_m), torch.cat(stddevs_m)
     return {
@@ -92,5 +92,5 @@ def score(
         'share_2': float((error_m < 2 * deviation_m).float().mean()),
         'observed_mae_mm': 1e3 * float(torch.cat(observed_m).mean()),
         'raw_mae_mm': 1e3 * float(torch.cat(raw_m).mean()),
-        'doubted': doubted / max(count, 1),
+        'doubted': wrong_count / max(count, 1),
     }

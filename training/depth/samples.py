@@ -23,7 +23,7 @@ from ..refiners import REFINED_SHARE, Refiner
 
 
 class Sample(NamedTuple):
-    """What a network is given and what it shall say; a batch has one more dimension in front.
+    """Input of a network and its target; a batch has one more dimension in front.
 
     Attributes:
         depth_m: (1, H, W) measured, 0 at holes.
@@ -43,7 +43,7 @@ class Augmentation(Photometric):
     """How often and how much samples are changed."""
 
     reduced_share: float = 0.75
-    """Samples cut out at twice the size and reduced as `inpaint_depth` does before it asks a
+    """Samples cut out at twice the size and reduced as `inpaint_depth` does before it runs a
     model, where frames are large enough."""
     exact_share: float = 0.4
     """Samples measured by no sensor model but with a little noise: other sensors than ours."""

@@ -87,10 +87,10 @@ def losses(network: Network, sample: Sample, pixels: int) -> dict[str, Tensor]:
     *best* is the cross-entropy to the best candidate; *choice* the expected cost of a candidate
     drawn by its probability; *depth* is the cost of the candidate chosen, corrected;
     *spread* the likelihood of its error under a Laplace distribution; *observed* the cost of
-    corrected measurements; *wrong* the cross-entropy of judging measurements.
+    corrected measurements; *wrong* the cross-entropy of finding wrong measurements.
 
     Args:
-        network: Only the cells that the loss looks at are judged.
+        network: It predicts only the cells that the loss uses.
         sample: A batch.
         pixels: How many holes and wrong measurements of each image count.
     """
@@ -116,17 +116,17 @@ def losses(network: Network, sample: Sample, pixels: int) -> dict[str, Tensor]:
         return 1 / torch.bincount(image, minlength=batch).clamp_min(1)[image] / batch
 
     cell, pixel = drawn(known & (~measured | wrong))
-    cells, judged_row = cell.unique(return_inverse=True)
+    cells, row = cell.unique(return_inverse=True)
     per_pixel, prediction = network(sample.depth_m, sample.color, cells)
     # Where no measurement is in sight there is nothing to choose.
-    there = prediction.there.any(1)[judged_row]
-    cell, pixel, judged_row = cell[there], pixel[there], judged_row[there]
+    there = prediction.there.any(1)[row]
+    cell, pixel, row = cell[there], pixel[there], row[there]
     weight = shares(cell)
-    part = prediction.at(judged_row, pixel)
+    part = prediction.at(row, pixel)
     want_m = truth_m[cell, pixel]
-    logits, offered_m = part.logits()[:, 0], 1 / part.inverse()[:, 0]
+    logits, candidate_m = part.logits()[:, 0], 1 / part.inverse()[:, 0]
     available = part.available()[:, 0]
-    costs = torch.where(available, cost(offered_m, want_m[:, None]), 2.0)
+    costs = torch.where(available, cost(candidate_m, want_m[:, None]), 2.0)
     probability = logits.softmax(1)
     least = costs.detach().amin(1, keepdim=True)
     target = torch.softmax((least - costs.detach()) / 0.02, 1)
@@ -142,12 +142,12 @@ def losses(network: Network, sample: Sample, pixels: int) -> dict[str, Tensor]:
     kept_m = measured_m[kept] * torch.exp(per_pixel.correction[kept])
     kept_share = ((kept_m.detach() - truth_m[kept]).abs() / kept_m.detach()).clamp(1e-4, 2)
     kept_spread = per_pixel.log_spread[kept]
-    judged = measured & known
+    checked = measured & known
     wrong_loss = torch.nn.functional.binary_cross_entropy_with_logits(
         per_pixel.wrong, wrong.float(), reduction='none'
     )
-    wrong_loss = (wrong_loss * judged).reshape(batch, -1).sum(1)
-    wrong_loss = wrong_loss / judged.reshape(batch, -1).sum(1).clamp_min(1)
+    wrong_loss = (wrong_loss * checked).reshape(batch, -1).sum(1)
+    wrong_loss = wrong_loss / checked.reshape(batch, -1).sum(1).clamp_min(1)
     return {
         'choice': ((probability * costs).sum(1) * weight).sum(),
         'best': (best * weight).sum(),
@@ -171,7 +171,7 @@ WEIGHTS = {
     'observed_spread': 0.05,
     'wrong': 1.0,
 }
-"""Of the losses in their sum; *least*, what the best candidate costs, is only logged."""
+"""Weight of each loss in their sum; *least*, the cost of the best candidate, is only logged."""
 
 
 # -------------------------------------------------------------------------------------- training

@@ -79,10 +79,10 @@ def make_examples(
     Args:
         seed: Seed of all that is drawn.
         indices: Which scenes.
-        measurements: Of each scene, with a sensor of its own each; 0 for colour and truth alone.
+        measurements: How many of each scene, each by another sensor; 0 for colour and truth alone.
         height: Rows, pixels.
         width: Columns, pixels.
-        room_share: Of the cameras; they look into the room, not at what stands in it.
+        room_share: Share of the cameras that see the room; the others see what stands in it.
         renderer: A plain one unless given.
         device: Where to compute.
     """

@@ -70,7 +70,7 @@ class Settings:
     measurements: int = 2
     """Measurements of each frame, each by another sensor; 0 suffices for depth from colour."""
     room_share: float = ROOM_SHARE
-    """Share of the cameras that look into the room; the others look at what stands in it."""
+    """Share of the cameras that see the room; the others see what stands in it."""
     seed: int = 0
     """Seed of scenes, cameras and sensors."""
     height: int = 480
@@ -78,7 +78,7 @@ class Settings:
     width: int = 640
     """Columns of an image, px."""
     shard_frames: int = 50
-    """Frames of a shard."""
+    """Frames in a shard."""
     shard: int = 0
     """Number of this process, from 0."""
     shards: int = 1

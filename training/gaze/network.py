@@ -1,10 +1,10 @@
-"""The network that says where an eye looks: SimGAN's, on grey pictures of 35x55 px.
+"""SimGAN's network of gaze: from grey pictures of eyes, 35x55 px, to where they look.
 
 Shrivastava et al., "Learning from Simulated and Unsupervised Images through Adversarial Training",
 CVPR 2017. The paper lists Conv3x3 of 32, 32 and 64 maps, MaxPool3x3 with stride 2, Conv3x3 of 80
 and 192, MaxPool2x2 with stride 2, FC9600, FC1000, FC3 and a Euclidean loss. Without padding 192
 maps of 5x10 are left of 35x55 px, which are 9600 numbers: FC9600 is read as these, not as 92
-million more weights. What is between the layers it does not say: here ReLU.
+million more weights. The paper does not name the activation: here ReLU.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class GazeNetwork(nn.Module):
     """From (B, 1, 35, 55) greys, 0 to 1, to gaze (B, 3), of about unit length.
 
     Args:
-        maps: Of the five convolutions.
+        maps: Channels of the five convolutions.
         hidden: Numbers between the two last layers.
     """
 
@@ -49,7 +49,7 @@ class GazeNetwork(nn.Module):
 
 
 class UnitGaze(nn.Module):
-    """A network as it is exported: what it says has unit length."""
+    """A network as it is exported: its output has unit length."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()

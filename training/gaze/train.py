@@ -1,4 +1,4 @@
-"""Train where eyes look, on rendered or recorded pictures: the second experiment of SimGAN.
+"""Train gaze estimation on rendered or recorded eyes: the second experiment of SimGAN.
 
     python -m training.gaze.train runs/gaze
     python -m training.gaze.train runs/unity --research \
@@ -36,15 +36,15 @@ from ..running import Run, RunSettings, commit
 from .network import COLUMNS_PX, ROWS_PX, GazeNetwork, UnitGaze, degrees_between, euclidean_loss
 
 WITHIN_DEG = 7.0
-"""Of the paper's table."""
+"""Errors below this count as right in the paper's table."""
 _SAME_DEG = 0.01
 _STREAM = 22
-"""Of a batch's randomness; scenes and hands have others."""
+"""Number of the random stream of batches; scenes and hands have others."""
 
 
 @dataclass(kw_only=True)
 class Settings(RunSettings):
-    """Train where eyes look."""
+    """Train gaze estimation."""
 
     run: tyro.conf.Positional[Path]
     """Folder for checkpoints, TensorBoard and the model; a run found there is continued."""
@@ -53,7 +53,7 @@ class Settings(RunSettings):
     test: Path | None = None
     """Labelled pictures to validate on, as MPIIGaze; rendered eyes without."""
     research: bool = False
-    """Your word that the weights will not be shipped, which research-only data needs."""
+    """Confirm that the weights will not be shipped; research-only data needs it."""
     clean: bool = False
     """Learn from rendered eyes without a camera's flaws; they are validated on with them."""
     refiner: Path | None = None
@@ -141,7 +141,7 @@ class RecordedEyes(Dataset[EyeBatch]):
 
 
 class RefinedEyes(Dataset[EyeBatch]):
-    """Batches of eyes, refined; where they look is what it was.
+    """Batches of eyes, refined; their gaze stays.
 
     Args:
         eyes: Batches.
@@ -268,7 +268,7 @@ def export(network: GazeNetwork, path: Path, grey: Tensor) -> None:
         grey: Pictures to compare on.
 
     Raises:
-        SystemExit: If ONNX Runtime says other than PyTorch by more than a hundredth of a degree.
+        SystemExit: If ONNX Runtime and PyTorch differ by more than a hundredth of a degree.
     """
     deployed = UnitGaze(network).eval()
     free = {'grey': {0: torch.export.Dim.DYNAMIC}}

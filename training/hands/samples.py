@@ -61,7 +61,7 @@ def measured(
 
     Args:
         depth_m: (H, W), NaN where nothing is.
-        focal_px: Of the picture.
+        focal_px: Focal length of the picture.
         mm_per_px: Width of a pixel at the hand.
         rng: Draws what happens.
     """

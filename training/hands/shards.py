@@ -162,7 +162,7 @@ class HandShards:
     """Arrays of one kind written by `python -m training.hands.examples`, mapped into memory.
 
     Args:
-        folder: Of the shards.
+        folder: Folder of the shards.
         kind: 'windows' or 'frames'.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Train what finds hands and their joints, on rendered hands.
+"""Train the detector of hands or the network of their joints, on rendered hands.
 
     python -m training.hands.examples data/hands --rooms data/rooms
     python -m training.hands.train data/hands runs/hand_joints --network joints

@@ -1,8 +1,8 @@
-"""Measure depth from colour alone, on rendered and on real pictures, against trivial guesses.
+"""Measure depth from colour alone, on rendered and on real pictures, beside trivial guesses.
 
     python -m training.mono.evaluate data/views --data RECORDINGS --output monocular
 
-Two guesses that never look at the picture show what it is worth: the mean depth of the training
+Two guesses that ignore the picture show what it is worth: the mean depth of the training
 set, and its mean depth row by row (floors are near at the bottom). AbsRel is the mean of
 |estimate - truth| / truth, delta1 the share within a factor of 1.25; aligned is after scale and
 shift of inverse depth were fitted to the truth (`filters.alignment`), for the guesses too.
@@ -67,7 +67,7 @@ def rendered(shards: Shards, frames: range) -> list[Picture]:
 
 
 def trivial(shards: Shards, frames: range) -> dict[str, Predictor]:
-    """Return guesses that never look at the picture, from the depths of training frames."""
+    """Return guesses that ignore the picture, from the depths of training frames."""
     rows, columns = shards.size
     sums, counts = np.zeros(rows), np.zeros(rows)
     for frame in frames:

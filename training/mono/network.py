@@ -33,7 +33,7 @@ WIDTHS = {'small': (24, 48, 96, 160), 'base': (32, 64, 128, 224)}
 
 
 class Guess(NamedTuple):
-    """What the network says, (B, 1, H, W) of reduced pictures.
+    """What the network predicts, (B, 1, H, W) of reduced pictures.
 
     Attributes:
         log_relative: Logarithm of depth but for a constant of each picture.

@@ -18,7 +18,7 @@ from depth_refiner_ros.stages.register_depth import RegisterDepth
 from .network import Deployed
 
 NEAREST_M, FARTHEST_M = 0.3, 10.0
-"""Depth that depth cameras say reliably enough to score an estimate from colour with."""
+"""Depth that depth cameras measure well enough to score an estimate from colour with."""
 
 
 class RealViews:
@@ -73,7 +73,7 @@ def relative_errors(
     aligned_m = estimate_m if alignment is None else alignment(estimate_m)
     known = np.isfinite(truth_m)
     for name, found_m in {'': estimate_m, 'aligned_': aligned_m}.items():
-        # What is said to be infinitely far is wrong by a lot, not left out.
+        # An estimate of infinity is wrong by a lot, not left out.
         ratio = np.nan_to_num(found_m[known], nan=50.0) / truth_m[known]
         result[f'{name}abs_rel'] = float(np.abs(ratio - 1).mean())
         result[f'{name}delta1'] = float((np.maximum(ratio, 1 / ratio) < 1.25).mean())

@@ -60,7 +60,7 @@ class Settings(LearnerSettings):
 
 
 WEIGHTS = {'metric': 1.0, 'relative': 1.0, 'edges': 0.5, 'spread': 0.1}
-"""Of the losses in their sum."""
+"""Weight of each loss in their sum."""
 
 
 def losses(guess: Guess, truth_m: Tensor) -> dict[str, Tensor]:
@@ -72,7 +72,7 @@ def losses(guess: Guess, truth_m: Tensor) -> dict[str, Tensor]:
     distribution.
 
     Args:
-        guess: Of the network.
+        guess: What the network predicts.
         truth_m: (B, 1, H, W), 0 where unknown.
     """
     known = truth_m > 0

@@ -2,8 +2,9 @@
 
 J.-Y. Zhu, T. Park, P. Isola, A. A. Efros, "Unpaired image-to-image translation using
 cycle-consistent adversarial networks", ICCV 2017. The generator's layers are the paper's. Depth is
-not an image, though: a pixel has a value or it has none. Networks here see and say both, a value
-and whether there is one, and all depth goes through a `Code` that is precise to the micrometre.
+not an image, though: a pixel has a value or it has none. Networks here take in and put out both, a
+value and whether there is one, and all depth goes through a `Code` that is precise to the
+micrometre.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ class ResNetGenerator(nn.Module):
 
     @property
     def last(self) -> nn.Conv2d:
-        """The layer that says something."""
+        """The output layer."""
         last = self.layers[-1]
         assert isinstance(last, nn.Conv2d)
         return last
@@ -102,7 +103,7 @@ class Coded(NamedTuple):
     Attributes:
         value: (B, 1, H, W) in units of a `Code`; of holes, what would be there.
         kept: (B, 1, H, W), 1 where there is a value, 0 in holes; has a derivative.
-        logit: (B, 1, H, W) of being kept; what there is no doubt of has none: kept.
+        logit: (B, 1, H, W) of being kept; infinite where a pixel is certainly kept.
     """
 
     value: Tensor
@@ -196,7 +197,7 @@ class Grain(nn.Module):
 
 
 class Translator(nn.Module):
-    """A generator of depth: says by how much values change, and where there are values.
+    """A generator of depth: predicts by how much values change, and where there are values.
 
     With an output of 0 it returns its input, holes and all. Where a hole becomes a value the
     change is the value. A pixel is kept by a step whose derivative is that of the sigmoid it cuts

@@ -1,4 +1,4 @@
-"""Networks that translate images into images, and that judge such translations.
+"""Networks that translate images into images, and discriminators of such translations.
 
 P. Isola, J.-Y. Zhu, T. Zhou, A. A. Efros, "Image-to-image translation with conditional adversarial
 networks", CVPR 2017.
@@ -83,7 +83,7 @@ class PatchDiscriminator(nn.Module):
     """Discriminators whether patches of an image are real: a logit for every patch that it sees.
 
     Args:
-        inputs: Channels of what is judged; condition and translation together, if conditional.
+        inputs: Channels of its input: condition and translation together, if conditional.
         width: Channels of the first layer; the others have twice, four and eight times that.
         layers: Of stride 2; 3 see patches of 70x70, 2 of 34x34, 1 of 16x16.
         norm: Makes the normalisation of so many channels.

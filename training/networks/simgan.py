@@ -104,9 +104,9 @@ class DepthRefiner(nn.Module):
     through stochastic neurons", 2013). Probabilities stay within 2 % of never and always, or a
     refiner that once drops too much could not come back. It may drop pixels beside a step or the
     outline, and one of six elsewhere, where noise is great: one that is free to drop everything
-    does so, as of what is not there nothing looks wrong. And it sees noise, since what is smooth
-    cannot become rough in one certain way: fixed tiles of it, shifted by the number of the hand's
-    pixels, so that the same crop is always refined to the same.
+    does so, since a pixel that is missing cannot look wrong. And it sees noise, since what is
+    smooth cannot become rough in one certain way: fixed tiles of it, shifted by the number of the
+    hand's pixels, so that the same crop is always refined to the same.
 
     Args:
         kernel: See `RefinerLayers`.
@@ -259,7 +259,7 @@ GAZE_LAYERS = (
 )  # fmt: skip
 """Of 35x55: 9x14 patches that see 23x23."""
 SMALL_CROP_PX = 128
-"""Crops of hands below are judged by `GAZE_LAYERS`: the others would see nearly all of a hand at
+"""Crops of hands below are seen by `GAZE_LAYERS`: the others would see nearly all of a hand at
 once, while 23 of 64 or 96 px are as many millimetres of it as 71 of 224."""
 REAL, REFINED = 0, 1
 """Classes of a discriminator; its probability that an image is refined is the paper's D."""

@@ -44,7 +44,7 @@ def sample_batch(
         views: Independent cameras in each scene.
         frames: Frames of a hand-held motion that starts at each camera.
         rate_hz: Frames a second of that motion.
-        room_share: Of the cameras; they look into the room, not at what stands in it.
+        room_share: Share of the cameras that see the room; the others see what stands in it.
         device: Where the tensors go.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Write a contact sheet of scenes and tell how fast they are made.
+"""Write a contact sheet of scenes and print how fast they are rendered.
 
     python -m training.render --scenes 12 --seed 3 --output scenes.png
 

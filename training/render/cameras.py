@@ -40,7 +40,8 @@ SENSORS: dict[str, Sensor] = {
 }
 
 ROOM_SHARE = 0.3
-"""Of the views; of the others a robot's wrist has 5 in 14, people at a desk have the rest."""
+"""Share of views of a room; of the others a robot's wrist has 5 in 14, people at a desk the
+rest."""
 
 
 @dataclass

@@ -463,8 +463,8 @@ def sample_hands(
         intrinsics: (B, 3, 3) pixels; drawn by `sample_intrinsics` unless given.
         height: Rows of the cameras' images.
         width: Columns.
-        distance_m: Of the knuckles of the middle fingers along the optical axes; more where the
-            arm would reach the camera.
+        distance_m: Depth of the knuckles of the middle fingers along the optical axes; more where
+            the arm would reach the camera.
         right: (B,) bool, which hands; drawn unless given.
 
     Returns:

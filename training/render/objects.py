@@ -21,7 +21,7 @@ class Thing(NamedTuple):
     Attributes:
         solids: Its parts.
         half_m: Half of its extent along x and y.
-        height_m: Of its top above its origin.
+        height_m: Height of its top above its origin.
         flat: Whether something can stand on it.
     """
 

@@ -331,7 +331,7 @@ class Renderer:
     """Renders worlds, on whatever device they are.
 
     Args:
-        seed: Of the texture bank.
+        seed: Seed of the texture bank.
         compiled: Let torch.compile fuse intersections and shading; the first calls then take
             a minute or two, and later ones a fraction of what they took.
         shadows: Cast the first lamp's shadows, at half resolution.

@@ -291,8 +291,8 @@ class _Room:
 
         Args:
             x: Middle of the surface, metres.
-            y: Of it.
-            z: Of it.
+            y: The same.
+            z: The same.
             half: Its half extents.
             yaw_rad: Its direction.
             count: How many things to try.

@@ -153,7 +153,7 @@ class Scene:
         sky: Linear colour behind everything.
         focus_m: Points worth looking at, with the free radius around each.
         size_m: Extent of the room, x and y around the origin, z from the floor.
-        name: Of the layout.
+        name: Name of the layout.
     """
 
     solids: list[Solid] = field(default_factory=list)

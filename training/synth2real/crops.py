@@ -83,8 +83,8 @@ def augmented(
     Args:
         crops: As they are.
         generator: Draws angle, shift and scale.
-        turn_deg: At most; 20 in SimGAN's paper.
-        shift: Of the crop, at most, as a share of its size; sizes change by as much.
+        turn_deg: Largest turn; 20 in SimGAN's paper.
+        shift: Largest shift, as a share of the crop; sizes change by as much.
     """
     count, size = len(crops.depth), crops.depth.shape[-1]
     draw = Draw(generator)

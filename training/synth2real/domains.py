@@ -39,9 +39,9 @@ BoolArray = npt.NDArray[np.bool_]
 
 ROWS, COLUMNS = 424, 512
 FOCAL_PX = 363.9
-"""Of a Kinect v2."""
+"""Size and focal length of a Kinect v2."""
 DISTANCE_M = (0.55, 1.0)
-"""Of the hands from the camera."""
+"""Range of distances of the hands."""
 
 STAND_IN = TimeOfFlightParameters(
     modulation_hz=(60e6, 60e6),

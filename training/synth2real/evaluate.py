@@ -12,7 +12,7 @@ hands that were not trained on. Without --refiner a short SimGAN is trained firs
 its crops, never its labels.
 
 Every cell of the table is a file; Ctrl-C loses at most the one that is being trained, the same
-command goes on. More seeds, sizes or refiners may be asked for later.
+command goes on. More seeds, sizes or refiners may be added later.
 """
 
 from __future__ import annotations
@@ -102,12 +102,12 @@ def evaluate(settings: Settings) -> Path:
     """Fill the table, print it, and return the path of table.json."""
     settings = made_small(settings) if settings.small else settings
     settings.run.mkdir(parents=True, exist_ok=True)
-    asked = settings.run / 'settings.json'
+    stored = settings.run / 'settings.json'
     now = json.loads(json.dumps(plain(asdict(settings))))
-    if asked.exists():
-        check_same(json.loads(asked.read_text()), now, asked, settings.MAY_DIFFER)
+    if stored.exists():
+        check_same(json.loads(stored.read_text()), now, stored, settings.MAY_DIFFER)
     else:
-        asked.write_text(json.dumps(now, indent=1))
+        stored.write_text(json.dumps(now, indent=1))
     files = refiners(settings)
     digests = {n: hashlib.sha256(p.read_bytes()).hexdigest()[:8] for n, p in files.items()}
 
@@ -167,7 +167,7 @@ def metrics_of(
     held_out: Pool,
     progress: Progress,
 ) -> dict[str, dict[str, float]]:
-    """Return what `training.synth2real.hand_metrics` says of each kind of hands.
+    """Return the metrics of `training.synth2real.hand_metrics` of each kind of hands.
 
     Joints are found by the network that learned from the most clean hands, which knows the hands
     before they were refined best.

@@ -67,7 +67,7 @@ def hole_share(depth: Tensor) -> float:
 
 
 def patch_features(depth: Tensor) -> Tensor:
-    """Return what patches look like, (N, 512), whatever hand they show.
+    """Return features of patches, (N, 512), that do not depend on the hand.
 
     Crops are cut into patches of 16x16 px, of which those are taken that are a quarter hand.
     Depth in millimetres less the patch's mean, 0 in holes, and the mask of what is hand are each
@@ -76,7 +76,7 @@ def patch_features(depth: Tensor) -> Tensor:
     rendered hand has. Nothing is learned, so figures of different runs compare.
 
     Args:
-        depth: Of which a whole number of patches is looked at, from the upper left corner.
+        depth: Cut to a whole number of patches, from the upper left corner.
     """
     rows, columns = depth.shape[-2] // PATCH_PX, depth.shape[-1] // PATCH_PX
     cut = depth[:, :, : rows * PATCH_PX, : columns * PATCH_PX]

@@ -20,7 +20,7 @@ from .domains import StandInHands, counts_of, depth_of
 from .table_settings import Settings
 
 CLEAN_SEED, REAL_SEED, TEST_SEED = 1000, 1001, 1002
-"""Of the hands; those that refiners are trained with have small ones."""
+"""Seeds of the hands; refiners are trained with small ones."""
 CHUNK = 32
 """Batches of hands that are written at once."""
 DRAWN_AT_ONCE = 16
@@ -79,7 +79,7 @@ def pool(
     """Return hands, from files where they were written before.
 
     Args:
-        folder: Of the files.
+        folder: Folder of the files.
         hands: Batches of `DRAWN_AT_ONCE`.
         first: Number of the first batch.
         count: Hands.

@@ -1,4 +1,4 @@
-"""Networks that make depth of a hand from its joints, and that judge it and find the joints.
+"""Networks that make depth of a hand from its joints, and a discriminator that finds the joints.
 
 W. He, Z. Xie, Y. Li, X. Wang, W. Cai, "Synthesizing depth hand images with GANs and style transfer
 for hand pose estimation", Sensors 19(13):2919, 2019. What its networks do is theirs: 14 joints in,
@@ -91,7 +91,7 @@ class PoseGenerator(nn.Module):
 
 
 class Judgement(NamedTuple):
-    """What a discriminator says.
+    """Output of a discriminator.
 
     Attributes:
         logit: (B, 1) of being real.
@@ -118,7 +118,7 @@ class PoseDiscriminator(nn.Module):
         for level in range(halvings):
             outputs = width * min(2**level, 8)
             modules.append(nn.Conv2d(inputs, outputs, 4, 2, 1))
-            # Of each image alone: real ones and made ones are judged in batches of their own.
+            # Statistics of each image alone: real and made ones come in batches of their own.
             if level:
                 modules.append(nn.GroupNorm(1, outputs))
             modules.append(nn.LeakyReLU(0.2))

@@ -1,11 +1,11 @@
-r"""Score a translation of measured into rendered depth as what it promises to be: a denoiser.
+r"""Score a translation of measured into rendered depth as a denoiser.
 
     python -m training.synth2real.score_denoiser runs/cyclegan/real2synth.onnx
     python -m training.synth2real.score_denoiser runs/rooms/real2synth.onnx --shards data/rooms
 
-Of hands or scenes that no training saw, a simulated sensor measures what is known exactly. The
+A simulated sensor measures hands or scenes that no training saw and whose depth is known. The
 model is compared with leaving measurements alone, with a median filter and, in holes, with the
-nearest measurement: who does not beat these should not be used.
+nearest measurement. One that does not beat these should not be used.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from .hand_metrics import edges
 
 Denoise = Callable[[Tensor], Tensor]
 _SEED = 1 << 40
-"""Of hands; trainings have small ones."""
+"""Seed of the hands; trainings have small ones."""
 
 
 @dataclass(kw_only=True)

@@ -36,8 +36,8 @@ UInt8Array = npt.NDArray[np.uint8]
 MOST_DROPPED = 0.25
 """Share of the pixels of hands: weights that drop more are not kept, whatever the rest is like."""
 AREA_OFF = 0.04
-"""Of the pixels of hands, how far what is dropped may be from what real hands lack, where that is
-known; kernel distances are as content with a few holes anywhere."""
+"""Largest difference between the share of pixels dropped and the share that real hands lack, where
+that is known; kernel distances do not see a few holes anywhere."""
 
 
 class Rounds(Dataset[tuple[Tensor, Tensor]]):
@@ -46,7 +46,7 @@ class Rounds(Dataset[tuple[Tensor, Tensor]]):
     Args:
         synthetic: Batches (B, 1, H, W) by number.
         real: Batches (B, 1, H, W) by number.
-        settings: Of the schedule.
+        settings: Settings of the schedule.
     """
 
     def __init__(
@@ -61,11 +61,11 @@ class Rounds(Dataset[tuple[Tensor, Tensor]]):
     def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
         """Return (U, B, 1, H, W) and (V, B, 1, H, W) of step `number` + 1."""
         wanted = updates(number + 1, self.settings)
-        judged = self.settings.discriminator_steps
-        each = self.settings.refiner_steps + judged
+        discriminated = self.settings.discriminator_steps
+        each = self.settings.refiner_steps + discriminated
         return (
             _stacked(self.synthetic[number * each + i] for i in range(sum(wanted))),
-            _stacked(self.real[number * judged + i] for i in range(wanted.discriminator)),
+            _stacked(self.real[number * discriminated + i] for i in range(wanted.discriminator)),
         )
 
 
@@ -99,13 +99,13 @@ class Domain(NamedTuple):
         wanted: Real images, (N, 1, H, W), for validation.
         size: Rows and columns.
         seen: Makes of images what networks see.
-        channels: Of that.
-        layers: Of the discriminator.
-        unit: Of images, in millimetres or levels of grey.
+        channels: Its channels.
+        layers: Layers of the discriminator.
+        unit: Unit of images, in millimetres or levels of grey.
         hole: What a dropped pixel costs, the same.
         lacking: Share of their pixels that real images lack.
-        area_weight: Of what a refiner drops more or less than that.
-        figures: Of rendered, refined and real images.
+        area_weight: Weight of dropping more or less than that.
+        figures: Metrics of rendered, refined and real images.
         score: Of figures; least is best, infinite is no good.
         sheet: Of rendered, refined and real images.
     """

@@ -77,7 +77,7 @@ def self_regularisation(
         psi: What shall stay.
         refined: R(x).
         image: x, (B, 1, H, W); nothing is known where nothing was kept of it.
-        unit: Of the image, in those of the result; 1000 for metres and millimetres.
+        unit: Unit of the image, in that of the result; 1000 for metres and millimetres.
         hole: What each pixel costs that is not kept, in units of the result.
     """
     known = (refined.kept > 0.5).to(image.dtype)

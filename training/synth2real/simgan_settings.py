@@ -68,7 +68,7 @@ class HandSettings(Settings):
     """Real hands, labelled or not: a recording or dataset; without, a simulated sensor that no
     other training here draws."""
     research: bool = False
-    """Your word that the weights will not be shipped, which research-only data needs."""
+    """Confirm that the weights will not be shipped; research-only data needs it."""
     size: int = 224
     """Rows and columns of crops, px."""
     blocks: int = 10

@@ -23,7 +23,7 @@ CONTENT_LAYER = 'relu4_2'
 _CONVOLUTIONS = (2, 2, 4, 4, 4)
 _WIDTHS = (1, 2, 4, 8, 8)
 _MEAN, _STDDEV = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of the colours that VGG-19 was trained with."""
+"""Mean and standard deviation of the colours that VGG-19 was trained with."""
 
 
 class Vgg19(nn.Module):

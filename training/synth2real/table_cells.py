@@ -46,7 +46,7 @@ def train_cell(
     Args:
         settings: Settings of the table.
         learned: Hands it learns from.
-        seed: Of its weights, the order, and augmentation.
+        seed: Seed of its weights, the order, and augmentation.
         log: Called with every step and its loss.
     """
     torch.manual_seed(seed)
@@ -95,7 +95,7 @@ class Cell(NamedTuple):
         learned: What it learns from, as the table names it.
         key: What tells it from others with that name: of a refiner, the file's digest.
         times: How many times as many hands.
-        seed: Of the training.
+        seed: Seed of the training.
     """
 
     learned: str

@@ -94,7 +94,7 @@ def curve(cells: dict[Cell, dict[str, Any]], settings: Settings) -> npt.NDArray[
     return picture
 
 
-def side_by_side(looked_at: dict[str, Pool], rows: int = 4) -> npt.NDArray[np.uint8]:
+def side_by_side(hands_by_name: dict[str, Pool], rows: int = 4) -> npt.NDArray[np.uint8]:
     """Return hands in a row: synthetic, refined, real; the real ones are others.
 
     Depth is coloured over its 300 mm; below is the surface lit from the left, which shows single
@@ -103,7 +103,7 @@ def side_by_side(looked_at: dict[str, Pool], rows: int = 4) -> npt.NDArray[np.ui
     lines = []
     for row in range(rows):
         line = []
-        for name, hands in looked_at.items():
+        for name, hands in hands_by_name.items():
             depth_m = unnormalized_m(depth_of(hands.counts[row, 0])).numpy()
             known = depth_m[np.isfinite(depth_m)]
             middle = float(np.median(known)) if known.size else 0.0

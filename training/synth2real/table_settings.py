@@ -23,11 +23,11 @@ class Settings:
     test: Path | None = None
     """Labelled dataset to test on, as NYU's `test`; without, the last fifth of --real."""
     research: bool = False
-    """Your word that no weights will be shipped, which research-only data needs."""
+    """Confirm that no weights will be shipped; research-only data needs it."""
     small: bool = False
     """Minutes on a CPU: 256 and 768 hands in 64 px, 512 to test on, 600 steps of a network
     with a stack of 32 features and heatmaps of 32 px, a SimGAN of 600 steps with 3 blocks
-    of 16 maps of 3x3. Anything that is asked for besides stays as it is asked for."""
+    of 16 maps of 3x3. Other flags that are given keep their values."""
     hands: int = 20_000
     """Hands of the smallest training set, 1x."""
     times: tuple[int, ...] = (1, 3)
@@ -71,11 +71,11 @@ SMALL: dict[str, Any] = {
     'heatmap': 32, 'steps': 600, 'batch': 16, 'learning_rate': 4e-3, 'mixed': True,
     'simgan_steps': 600,
 }  # fmt: skip
-"""What --small sets, where nothing else is asked for."""
+"""What --small sets where a flag is not given."""
 
 
 def made_small(settings: Settings) -> Settings:
     """Return settings of which those in `SMALL` are small that are at their defaults."""
-    asked = asdict(settings)
-    left = [f.name for f in fields(Settings) if f.name in SMALL and asked[f.name] == f.default]
+    given = asdict(settings)
+    left = [f.name for f in fields(Settings) if f.name in SMALL and given[f.name] == f.default]
     return replace(settings, **{name: SMALL[name] for name in left})

@@ -12,10 +12,10 @@ recorded (or of a simulated sensor that is held out), or with `--shards` whole f
 and as they are measured. Besides the paper's losses, on values, there is one on where there are
 values, so that holes are translated as holes.
 
-Losses of GANs say nothing. At every validation the translations of held-out images are compared
-with both domains, see `training.synth2real.hand_metrics`. Ctrl-C saves a checkpoint; the same
-command goes on from it. Every run ends with synth2real.onnx, for `training.refiners`, and
-real2synth.onnx, for `training.synth2real.score_denoiser`.
+The losses of a GAN do not measure its images. At every validation the translations of held-out
+images are compared with both domains, see `training.synth2real.hand_metrics`. Ctrl-C saves a
+checkpoint; the same command goes on from it. Every run ends with synth2real.onnx, for
+`training.refiners`, and real2synth.onnx, for `training.synth2real.score_denoiser`.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class Settings(RunSettings):
     patch_layers: int = 3
     """Layers of the discriminators: 3 see 70x70 px, 2 see 34x34, 1 sees 16x16."""
     direct: bool = False
-    """Generators say depth, as in the paper, not its change."""
+    """Generators predict depth, as in the paper, not its change."""
     cycle_weight: float = 10.0
     """Weight of cycle consistency, the paper's lambda; its unit is 15 cm, or a factor of 7.4 in
     frames."""
@@ -165,7 +165,7 @@ def validate(
         change_edges_mm, change_flats_mm of making synthetic depth real; cycle_mm, what is not
         found again of it, and cycle_lost, values that are none again; the share of holes in
         synthetic, made real, real; kernel_before, kernel_after: distance of the synthetic and of
-        the made real to the real; judged: share of patches that a discriminator is right about;
+        the made real to the real; judged: share of patches that a discriminator recognises;
         drift_px of joints, if there is a network that finds them.
     """
     made = translated(translators.synth2real, synthetic)

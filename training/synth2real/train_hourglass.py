@@ -48,7 +48,7 @@ class Settings(RunSettings):
     test: Path | None = None
     """Labelled dataset to validate on, as NYU's `test`; rendered hands without."""
     research: bool = False
-    """Your word that the weights will not be shipped, which research-only data needs."""
+    """Confirm that the weights will not be shipped; research-only data needs it."""
     joints: Literal[14, 16, 21] = 14
     """NYU's, ICVL's or MediaPipe's; with --data, as many as it labels."""
     steps: int = 100_000

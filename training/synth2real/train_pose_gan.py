@@ -10,11 +10,11 @@ W. He, Z. Xie, Y. Li, X. Wang, W. Cai, "Synthesizing depth hand images with GANs
 for hand pose estimation", Sensors 19(13):2919, 2019. The generator is taught by a discriminator,
 by the joints that the discriminator's other head finds, and by the image that belongs to the
 joints; from `--style-from` on also by content, style and total variation, in features of VGG-19,
-whose weights are a file of yours. Without one, features are trained here, on depth, first; which
-of the two is said at the start. The weights of the losses are ours: each loss is about as large as
+whose weights are a file of yours. Without one, features are trained here, on depth, first; the
+log states which. The weights of the losses are ours: each loss is about as large as
 the others then.
 
-The monitor is the joints in generated images against those that were asked for, mm, found by a
+The metric is the error of the joints in generated images against the input joints, mm, found by a
 network that learns from the given images only and teaches the generator nothing. Ctrl-C saves a
 checkpoint; the same command goes on from it. Every run ends with model.onnx: joints_m and
 distance_m in, depth out.
@@ -78,7 +78,7 @@ class Settings(RunSettings):
     real: Path | None = None
     """Recording whose style is learned; hands of the held-out simulated sensor without."""
     research: bool = False
-    """Your word that the weights will not be shipped, which research-only data needs."""
+    """Confirm that the weights will not be shipped; research-only data needs it."""
     vgg: Path | None = None
     """Weights of VGG-19 as torchvision names them; features are trained here without."""
     size: int = 128
@@ -156,7 +156,7 @@ def sources(settings: Settings) -> tuple[Dataset[Posed], Posed]:
 
 
 def style_crops(settings: Settings) -> Tensor:
-    """Return crops (N, 1, H, W) whose style is learned; no joint of theirs is looked at.
+    """Return crops (N, 1, H, W) whose style is learned; their joints are not used.
 
     Raises:
         SystemExit: If there is no recording, or no hand in it.
@@ -302,10 +302,12 @@ def train(settings: Settings) -> Path:
 
         # Discriminator: which is real, and where are the joints of the real one?
         on_real, on_made = discriminator(seen_real), discriminator(seen_made.detach())
-        judged = adversarial(on_real.logit, real=True) + adversarial(on_made.logit, real=False)
+        discriminator_loss = adversarial(on_real.logit, real=True) + adversarial(
+            on_made.logit, real=False
+        )
         found = functional.mse_loss(on_real.joints, poses.joints)
         discriminator_optimizer.zero_grad()
-        fabric.backward(judged / 2 + settings.joints_weight * found)
+        fabric.backward(discriminator_loss / 2 + settings.joints_weight * found)
         discriminator_optimizer.step()
 
         # Generator: be taken for real, show these joints, and be the image that belongs to them.
@@ -331,7 +333,7 @@ def train(settings: Settings) -> Path:
         fabric.backward(loss)
         generator_optimizer.step()
 
-        # The monitor's own network: where are the joints of what was given?
+        # The metric's own network: where are the joints of the given images?
         off = functional.mse_loss(estimator(seen_real).joints, poses.joints)
         estimator_optimizer.zero_grad()
         fabric.backward(off)
@@ -339,7 +341,7 @@ def train(settings: Settings) -> Path:
 
         right = (on_real.logit > 0).float().mean() / 2 + (on_made.logit < 0).float().mean() / 2
         losses |= {
-            'discriminator': judged,
+            'discriminator': discriminator_loss,
             'found': found,
             'estimator': off,
             'discriminator_accuracy': right,
@@ -364,7 +366,7 @@ def export(
         generator: On the CPU.
         path: Where to.
         poses: To compare with PyTorch on.
-        metadata: What to say of it in the file.
+        metadata: Stored in the file.
 
     Raises:
         SystemExit: If ONNX Runtime finds depth that differs by more than 0.1 mm, or another

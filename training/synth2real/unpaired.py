@@ -84,7 +84,7 @@ class Hands:
 
 
 class FrameDepths:
-    """Depth of frames, whose colour is not looked at.
+    """Depth of frames, without their colour.
 
     Args:
         pairs: The frames.
