@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .data import BoolArray, Float32Array, UInt8Array
+from .disk_cache import CacheError, DiskCache
 
 # What a kernel takes: element type, number of dimensions, and whether it writes there.
 FloatRow = Annotated[Float32Array, np.float32, 1, False]
@@ -199,12 +200,8 @@ def compile_kernels(
     Raises:
         ValueError: If numba or llvmlite is not installed.
     """
-    # Here, since the cache belongs to what is built on this module.
-    from .inference.engine_cache import EngineCache
-    from .inference.model import ModelError
-
     start_s = time.perf_counter()
-    kept, compiled, loaded, trouble = EngineCache(), 0, 0, ''
+    kept, compiled, loaded, trouble = DiskCache(), 0, 0, ''
     with _LOCK:
         for item in _KERNELS if kernels is None else kernels:
             if item.is_ready:
@@ -212,7 +209,7 @@ def compile_kernels(
             facts, code = item.facts(), None
             try:
                 code = kept.get(facts)
-            except ModelError as error:
+            except CacheError as error:
                 trouble = str(error)
             if code is None:
                 if not compiled:
@@ -221,7 +218,7 @@ def compile_kernels(
                 code = item.machine_code()
                 try:
                     kept.put(facts, code)
-                except (OSError, ModelError) as error:
+                except (OSError, CacheError) as error:
                     trouble = f'they cannot be kept in {kept.folder}: {error}'
             else:
                 loaded += 1

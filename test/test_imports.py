@@ -10,11 +10,26 @@ import sys
 
 import pytest
 
+from .import_graph import circle, modules_of
+from .import_graph import imported as imported_here
+
 PACKAGE = Path(__file__).parents[1] / 'depth_refiner_ros'
-MODULES = sorted(
-    '.'.join(path.relative_to(PACKAGE.parent).with_suffix('').parts).removesuffix('.__init__')
-    for path in PACKAGE.rglob('*.py')
+PATHS = modules_of('depth_refiner_ros')
+MODULES = sorted(PATHS)
+# What stands on a floor imports from the floors below it, and from its own folder.
+FLOORS = (
+    {'data', 'disk_cache', 'invocation', 'parameters', 'rvl'},
+    {'counts', 'kernels', 'pictures', 'simulation', 'skeletons'},
+    {'filters', 'geometry'},
+    {'inference', 'messages', 'metrics', 'stage', 'tum'},
+    {'discovery', 'folders', 'stages', 'synchronizer'},
+    {'config', 'diagnosis', 'pairing'},
+    {'arrays', 'hosts', 'reference'},
+    {'evaluation', 'nodes'},
+    {'cli'},
+    {'__main__'},
 )
+FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 
 # Who may import what is not installed everywhere, at the top of a module or in a function.
 OPTIONAL = {
@@ -114,6 +129,24 @@ def test_optional_packages_have_their_place(module):
         top = name.partition('.')[0]
         allowed = OPTIONAL.get(top)
         assert allowed is None or inside.startswith(allowed), f'{module} imports {name}'
+
+
+def room(module):
+    return module.split('.')[1]
+
+
+@pytest.mark.parametrize('module', [name for name in MODULES if name != 'depth_refiner_ros'])
+def test_nothing_climbs(module):
+    for name in imported_here(module, PATHS):
+        # The package itself says where its public names are.
+        if name != 'depth_refiner_ros' and room(name) != room(module):
+            assert FLOOR[room(name)] < FLOOR[room(module)], (
+                f'{module} imports {name}, which does not stand below it'
+            )
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    assert circle(PATHS) == []
 
 
 @pytest.mark.parametrize('module', MODULES)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from depth_refiner_ros import kernels
-from depth_refiner_ros.inference.engine_cache import EngineCache
+from depth_refiner_ros.disk_cache import DiskCache
 from depth_refiner_ros.kernels import FloatImage, FloatImageOut, Kernel, compile_kernels
 
 _TWO = np.float32(2)
@@ -55,7 +55,7 @@ def test_compiled_once_and_loaded_from_then_on(fresh):
 
 def test_what_an_interrupted_write_left_is_compiled_anew(fresh):
     compile_kernels([fresh()])
-    (entry,) = EngineCache().entries()
+    (entry,) = DiskCache().entries()
     entry.path.write_bytes(entry.path.read_bytes()[:-100])
     again = fresh()
     assert compile_kernels([again]).compiled == 1
@@ -66,7 +66,7 @@ def test_what_an_interrupted_write_left_is_compiled_anew(fresh):
 def test_code_for_another_processor_is_not_taken(fresh, monkeypatch):
     own = fresh()
     facts = own.facts()
-    EngineCache().put(facts | {'cpu': 'another'}, b'no code for this one')
+    DiskCache().put(facts | {'cpu': 'another'}, b'no code for this one')
     assert compile_kernels([own]).compiled == 1
     check(own)
 

@@ -10,7 +10,7 @@ import rich.box
 from rich.table import Table
 import tyro
 
-from ..inference.engine_cache import EngineCache
+from ..disk_cache import DiskCache
 from .info import output_console
 
 
@@ -27,7 +27,7 @@ class Cache:
 
     def run(self) -> int:
         """Do it; return 0."""
-        cache, console = EngineCache(), output_console()
+        cache, console = DiskCache(), output_console()
         if self.action == 'clear':
             console.print(f'{cache.clear()} removed from {cache.folder}', soft_wrap=True)
             return 0

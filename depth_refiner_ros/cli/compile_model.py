@@ -15,14 +15,16 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 import tyro
 
 from ..config import Configuration, camera_preset, configure, read_parameters
+from ..disk_cache import cache_folder
+from ..filters.resizing import model_inputs
 from ..geometry import registered
 from ..hosts import bag as bags
 from ..inference import compiling
-from ..inference.engine_cache import cache_folder
 from ..inference.model import Model, model_path
 from ..inference.onnx_file import OnnxFile, read_onnx
+from ..inference.progress import Progress as CompileProgress
 from ..stage import topic_inputs
-from ..stages.inpaint_depth import InpaintDepthParameters, model_inputs
+from ..stages.inpaint_depth import InpaintDepthParameters
 from .info import output_console
 from .replay import topics_of
 
@@ -78,7 +80,7 @@ class Compile:
         compiling.require_compiler()
         messages: list[str] = []
 
-        def work(progress: compiling.Progress) -> Model:
+        def work(progress: CompileProgress) -> Model:
             if self.calibrate:
                 frames = _frames(self.calibrate, configuration, self)
                 messages.append(_calibrated(file, frames, progress))
@@ -126,7 +128,7 @@ def _watched(compilation: compiling.Compilation, console: Console) -> Model:
 
 
 def _calibrated(
-    file: OnnxFile, frames: Iterator[dict[str, npt.NDArray[Any]]], progress: compiling.Progress
+    file: OnnxFile, frames: Iterator[dict[str, npt.NDArray[Any]]], progress: CompileProgress
 ) -> str:
     progress.tell('calibrate', 0.0)
 

@@ -26,10 +26,10 @@ import tyro
 from ..config import Configuration, camera_preset, configure, read_parameters
 from ..diagnosis import Finding, Severity, Stream, diagnose
 from ..discovery import CAMERA_INFO, camera_namespace, camera_topics, image_topic, info_topic
+from ..disk_cache import FOLDER_VARIABLE, DiskCache, cache_folder
 from ..geometry import TransformTree
 from ..hosts import bag as bags
 from ..inference import compiling
-from ..inference.engine_cache import FOLDER_VARIABLE, EngineCache, cache_folder
 from ..kernels import compile_kernels
 from ..messages import COMPRESSED_IMAGE, IMAGE, transforms
 from .flags import HostFlags, given
@@ -346,7 +346,7 @@ def _check_compiled() -> Iterator[Finding]:
             'it is installed, but cannot compile models',
             f'this machine lacks {"; ".join(missing)}',
         )
-    cache = EngineCache()
+    cache = DiskCache()
     engines = [entry for entry in cache.entries() if entry.facts.get('kind') == 'engine']
     if engines:
         names = sorted({f'{e.facts["model"]} ({e.facts["precision"]})' for e in engines})

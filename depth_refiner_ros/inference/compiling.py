@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ..disk_cache import DiskCache, Facts
 from ..invocation import command
-from .engine_cache import EngineCache, Facts
 from .model import Model, ModelError
 from .onnx_file import OnnxFile
 from .parity import Frame, check_parity, reference_frames, resized
+from .progress import Progress
 
 if TYPE_CHECKING:
     from .tensor_rt import TensorRtModel
@@ -42,45 +43,8 @@ _NEEDED = {
 }
 
 
-class CancelledError(ModelError):
-    """A compilation was cancelled."""
-
-
 class DisagreementError(ModelError):
     """What was compiled does not compute what ONNX Runtime does."""
-
-
-class Progress:
-    """Progress of a compilation, which it can stop. Used by several threads.
-
-    Attributes:
-        step: What is being done, a verb.
-        share: How much of that is done, 0 to 1.
-        cancelled: Whether it shall stop.
-    """
-
-    def __init__(self) -> None:
-        self.step, self.share, self.cancelled = 'prepare', 0.0, False
-
-    def __str__(self) -> str:
-        return f'{self.step} {100 * self.share:.0f} %'
-
-    def tell(self, step: str, share: float) -> None:
-        """Say how far it is."""
-        self.step, self.share = step, share
-
-    def cancel(self) -> None:
-        """Ask to stop; the compilation does so at its next step."""
-        self.cancelled = True
-
-    def stop_if_cancelled(self) -> None:
-        """Stop here if `stop` was called.
-
-        Raises:
-            CancelledError: If it was.
-        """
-        if self.cancelled:
-            raise CancelledError('the compilation was cancelled')
 
 
 class Compilation:
@@ -195,7 +159,7 @@ def compile_model(
     from . import tensor_rt, tensor_rt_build
 
     progress = progress or Progress()
-    cache = EngineCache()
+    cache = DiskCache()
     name, frames = file.metadata.name, reference_frames(file.path)
     calibration = b''
     if precision == 'int8':
@@ -242,7 +206,7 @@ def compile_model(
     return model
 
 
-def _keep(cache: EngineCache, facts: Facts, data: bytes, log: Log) -> None:
+def _keep(cache: DiskCache, facts: Facts, data: bytes, log: Log) -> None:
     """Put into the cache what is of use without it too."""
     try:
         cache.put(facts, data)
@@ -338,7 +302,7 @@ def calibrate(
         measure(frame)
     calibration = Calibration(count, largest)
     data = json.dumps(calibration._asdict()).encode()
-    EngineCache().put(tensor_rt.calibration_facts(file), data)
+    DiskCache().put(tensor_rt.calibration_facts(file), data)
     return calibration
 
 

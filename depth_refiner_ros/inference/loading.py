@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
+from ..disk_cache import CacheError
 from .described import DescribedModel
 from .model import Model, ModelError, NotCompiledError, model_path
 from .onnx_file import OnnxFile, read_onnx
@@ -132,7 +133,7 @@ def first_that_agrees(
         try:
             model = _open(candidate, file, threads)
             why = _proven(model, file, frames)
-        except ModelError as error:
+        except (ModelError, CacheError) as error:
             refused.setdefault(str(error), []).append(candidate)
             kind = NotCompiledError if isinstance(error, NotCompiledError) else ModelError
             continue

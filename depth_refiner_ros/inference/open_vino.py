@@ -11,7 +11,7 @@ import numpy.typing as npt
 import openvino
 from openvino import opset13 as opset
 
-from .engine_cache import EngineCache
+from ..disk_cache import CacheError, DiskCache
 from .model import ModelError
 from .onnx_file import OnnxFile, file_hash
 
@@ -79,9 +79,9 @@ class OpenVinoModel:
 
     def _compiled(self, shapes: dict[str, tuple[int, ...]]) -> Any:
         """Compile the model for a size of images, unless that was done before."""
-        cache, facts = EngineCache(), {**self._facts, 'shapes': shapes}
+        cache, facts = DiskCache(), {**self._facts, 'shapes': shapes}
         # Whatever is wrong with the cache, compiling takes seconds only.
-        with suppress(OSError, RuntimeError, ModelError):
+        with suppress(OSError, RuntimeError, CacheError):
             if data := cache.get(facts):
                 return self._core.import_model(io.BytesIO(data), 'CPU', self._hints)
         model = self._core.read_model(self._path)
@@ -89,7 +89,7 @@ class OpenVinoModel:
         if self._mixed:
             _convolve_in_bf16(model)
         compiled = self._core.compile_model(model, 'CPU', self._hints)
-        with suppress(OSError, RuntimeError, ModelError):
+        with suppress(OSError, RuntimeError, CacheError):
             cache.put(facts, compiled.export_model().getvalue())
         return compiled
 

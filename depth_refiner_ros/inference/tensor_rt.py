@@ -20,8 +20,8 @@ import numpy as np
 import numpy.typing as npt
 import tensorrt
 
+from ..disk_cache import DiskCache, Facts
 from ..invocation import command
-from .engine_cache import EngineCache, Facts
 from .model import ModelError, NotCompiledError
 from .onnx_file import OnnxFile, file_hash
 
@@ -112,7 +112,7 @@ def engine_facts(file: OnnxFile, precision: str, calibration: bytes = b'') -> di
     }
 
 
-def find_engine(cache: EngineCache, facts: Facts) -> tuple[bytes, list[Size]] | None:
+def find_engine(cache: DiskCache, facts: Facts) -> tuple[bytes, list[Size]] | None:
     """Return the engine built from these facts for most sizes, and the sizes."""
     found = [
         entry.facts
@@ -133,7 +133,7 @@ def load_compiled(file: OnnxFile, threads: int = 0, *, precision: str) -> Tensor
         NotCompiledError: If there is none for this GPU, driver and version of TensorRT.
         ModelError: If it does not load.
     """
-    cache = EngineCache()
+    cache = DiskCache()
     how = f'compile {file.metadata.name} --precision {precision}'
     calibration = b''
     if precision == 'int8':

@@ -8,9 +8,9 @@ from typing import Any
 
 import tensorrt
 
-from .compiling import CancelledError, Progress
 from .model import ModelError
 from .onnx_file import OnnxFile
+from .progress import CancelledError, Progress
 from .tensor_rt import LOG, Size
 
 _WORKSPACE_BYTES = 1 << 30

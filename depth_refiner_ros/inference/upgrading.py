@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .compiling import Compilation, Progress, Size, compile_model
+from .compiling import Compilation, Size, compile_model
 from .loading import BACK_ENDS, Log, candidates, first_that_agrees, load_model, spoken_to
 from .model import Model, ModelError, NotCompiledError, model_path
 from .onnx_file import OnnxFile, image_size, read_onnx
+from .progress import Progress
 
 Compile = Callable[[Size, Progress], Model]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import product
 from typing import Any, ClassVar
 
 import cv2
@@ -27,6 +26,7 @@ from ..data import (
 )
 from ..filters.inpaint import Inpainting, inpaint, narrow, without_strays
 from ..filters.noise import SENSORS
+from ..filters.resizing import SAME_SURFACE, enlarged, model_inputs
 from ..geometry import check_camera_fits, registered
 from ..inference import (
     BACK_ENDS,
@@ -41,8 +41,6 @@ from ..stage import Input, Topic
 
 DEFAULT_MODEL = 'depth_small'
 """What `model: auto` takes."""
-_STEP = 0.02
-"""Neighbours that differ by more than this share are of different surfaces."""
 _STDDEV_RATIO = 4.0
 """The filter fills pixels where the model's standard deviation is this many times the filter's."""
 _STRAY_PASSES = 3
@@ -117,41 +115,6 @@ class InpaintDepthParameters(Parameters):
     )
 
 
-def first_measured(
-    factor: int, depth_m: Float32Array, *others: Float32Array
-) -> list[Float32Array]:
-    """Return depth in a smaller size: of each square the first measurement, never a mean.
-
-    Args:
-        factor: By how much smaller.
-        depth_m: (H, W), NaN where there is no return.
-        others: (H, W) each; of them the pixels are taken that are taken of the depth.
-    """
-    height, width = depth_m.shape
-    rest = ((0, -height % factor), (0, -width % factor))
-    whole = [np.pad(image, rest, constant_values=np.nan) for image in (depth_m, *others)]
-    found: list[Float32Array] = [image[::factor, ::factor].copy() for image in whole]
-    for row, column in product(range(factor), range(factor)):
-        parts = [image[row::factor, column::factor] for image in whole]
-        taken = np.isnan(found[0]) & ~np.isnan(parts[0])
-        for target, part in zip(found, parts, strict=True):
-            np.copyto(target, part, where=taken)
-    return found
-
-
-def model_inputs(
-    depth_m: Float32Array, color: UInt8Array | None, reduction: int
-) -> dict[str, Any]:
-    """Return what a model is given of a frame, reduced by a factor; black where colour is None."""
-    (reduced_m,) = first_measured(reduction, depth_m)
-    if color is None:
-        color = np.zeros((*reduced_m.shape, 3), np.uint8)
-    elif reduction > 1:
-        size = reduced_m.shape[::-1]
-        color = np.asarray(cv2.resize(color, size, interpolation=cv2.INTER_AREA), np.uint8)
-    return {'depth_m': reduced_m, 'color': np.ascontiguousarray(color)}
-
-
 def published_inputs(
     depth_m: Float32Array, color: UInt8Array | None, camera: PinholeCamera
 ) -> dict[str, Any]:
@@ -175,22 +138,6 @@ def _unfit(description: ModelDescription, color: UInt8Array | None) -> str:
             'register_color first, or set inpaint_depth.model to depth_small'
         )
     return ''
-
-
-def _enlarged(image: Float32Array, shape: tuple[int, ...], *, smooth: bool = True) -> Float32Array:
-    """Return an image in a larger size, sharp where it steps and elsewhere smooth, if wanted."""
-    if image.shape == shape:
-        return image
-    # Of both sides: one row is one row, however much smaller.
-    factor = max(-(-large // small) for large, small in zip(shape, image.shape, strict=True))
-    size = factor * image.shape[1], factor * image.shape[0]
-    enlarged = cv2.resize(image, size, interpolation=cv2.INTER_NEAREST)
-    if smooth:
-        between = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
-        with np.errstate(invalid='ignore'):
-            same = np.abs(between - enlarged) <= _STEP * enlarged
-        np.copyto(enlarged, between, where=same)
-    return np.asarray(enlarged[: shape[0], : shape[1]], np.float32)
 
 
 class InpaintDepth(Learned):
@@ -311,14 +258,14 @@ class InpaintDepth(Learned):
         invented &= np.isfinite(estimate_m)
         for _ in range(_STRAY_PASSES):
             estimate_m = without_strays(estimate_m, invented)
-        seen_m = _enlarged(reduced_m, shape, smooth=False)
+        seen_m = enlarged(reduced_m, shape, smooth=False)
         with np.errstate(invalid='ignore'):
-            same = np.abs(depth_m - seen_m) <= _STEP * seen_m
+            same = np.abs(depth_m - seen_m) <= SAME_SURFACE * seen_m
         return {
-            'estimate_m': _enlarged(estimate_m, shape),
-            'stddev_m': _enlarged(found['stddev_m'], shape),
+            'estimate_m': enlarged(estimate_m, shape),
+            'stddev_m': enlarged(found['stddev_m'], shape),
             # Of a square one measurement was judged, and those that are like it with it.
-            'wrong': np.where(same, _enlarged(wrong, shape, smooth=False), np.float32(0)),
+            'wrong': np.where(same, enlarged(wrong, shape, smooth=False), np.float32(0)),
         }
 
     def _taken(

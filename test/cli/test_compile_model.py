@@ -10,8 +10,8 @@ pytest.importorskip('onnx', reason='makes the models of these tests: pip install
 pytest.importorskip('onnxruntime', reason='runs the models of these tests')
 
 from depth_refiner_ros.cli import compile_model, main
+from depth_refiner_ros.disk_cache import DiskCache
 from depth_refiner_ros.inference import compiling, load_model
-from depth_refiner_ros.inference.engine_cache import EngineCache
 
 from ..inference.conftest import convolving, fake, frame, install  # noqa: F401
 
@@ -44,8 +44,8 @@ def test_int8_is_calibrated_on_a_recording(fake, convolving, bags, tmp_path, cap
     bag = bags.write(tmp_path / 'some.mcap', bags.scene(30))
     arguments = ['compile', str(convolving), '--precision', 'int8']
     main([*arguments, '--calibrate', str(bag)])
-    (entry,) = [e for e in EngineCache().entries() if e.facts['kind'] == 'calibration']
-    assert b'"frames": 30' in EngineCache().get(entry.facts)
+    (entry,) = [e for e in DiskCache().entries() if e.facts['kind'] == 'calibration']
+    assert b'"frames": 30' in DiskCache().get(entry.facts)
     assert 'calibrated on 30 frames' in capsys.readouterr().out
 
 
@@ -79,7 +79,7 @@ def test_interrupted_it_cancels_and_keeps_nothing(fake, convolving, monkeypatch)
 
     monkeypatch.setattr(compiling.Compilation, 'wait', interrupt)
     assert main(['compile', str(convolving)]) == 130
-    assert EngineCache().entries() == []
+    assert DiskCache().entries() == []
 
 
 def test_the_cache_is_listed_and_cleared(fake, convolving, capsys):  # noqa: F811
@@ -93,7 +93,7 @@ def test_the_cache_is_listed_and_cleared(fake, convolving, capsys):  # noqa: F81
         assert words in out
     assert main(['cache', 'clear']) == 0
     assert capsys.readouterr().out.startswith('2 removed from ')
-    assert EngineCache().entries() == []
+    assert DiskCache().entries() == []
 
 
 def test_the_doctor_knows_what_is_compiled(fake, convolving, capsys, monkeypatch):  # noqa: F811

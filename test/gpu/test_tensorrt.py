@@ -13,8 +13,8 @@ import time
 import numpy as np
 import pytest
 
+from depth_refiner_ros.disk_cache import DiskCache
 from depth_refiner_ros.inference import GuardedModel, compiling, load_model, read_onnx
-from depth_refiner_ros.inference.engine_cache import EngineCache
 from depth_refiner_ros.inference.model import model_path
 from depth_refiner_ros.inference.onnx_file import read_graph
 from depth_refiner_ros.inference.parity import (
@@ -23,6 +23,7 @@ from depth_refiner_ros.inference.parity import (
     resized,
     store_frames,
 )
+from depth_refiner_ros.inference.progress import CancelledError, Progress
 from depth_refiner_ros.inference.published import recognise, write_description
 
 LACKING = compiling.lacking()
@@ -36,7 +37,7 @@ SIZE = (480, 640)
 def cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv('DEPTH_REFINER_CACHE', str(tmp_path_factory.mktemp('cache')))
-        yield EngineCache()
+        yield DiskCache()
 
 
 @pytest.fixture(scope='module')
@@ -47,7 +48,7 @@ def file():
 @pytest.fixture(scope='module')
 def engine(cache, file):
     """depth_small in float16, built once."""
-    seen, progress = set(), compiling.Progress()
+    seen, progress = set(), Progress()
     compilation = compiling.Compilation(
         lambda _: compiling.compile_model(file, 'fp16', progress=progress, log=print)
     )
@@ -135,7 +136,7 @@ def test_a_build_is_cancelled_within_seconds(engine, file):
     started_s = time.perf_counter()
     compilation.cancel()
     print(f'cancelled in {time.perf_counter() - started_s:.1f} s')
-    with pytest.raises(compiling.CancelledError):
+    with pytest.raises(CancelledError):
         compilation.result()
 
 

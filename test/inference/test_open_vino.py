@@ -3,14 +3,14 @@ import pytest
 
 openvino = pytest.importorskip('openvino', reason="pip install '.[openvino]'")
 
+from depth_refiner_ros.disk_cache import DiskCache
 from depth_refiner_ros.inference import load_model
-from depth_refiner_ros.inference.engine_cache import EngineCache
 
 
 @pytest.fixture(autouse=True)
 def cache(monkeypatch, tmp_path):
     monkeypatch.setenv('DEPTH_REFINER_CACHE', str(tmp_path / 'cache'))
-    return EngineCache()
+    return DiskCache()
 
 
 def test_what_was_compiled_is_not_compiled_again(tiny, frame, cache):

@@ -8,6 +8,7 @@ import pytest
 pytest.importorskip('onnx', reason='makes the models of these tests: pip install onnx')
 pytest.importorskip('onnxruntime', reason='runs the models of these tests')
 
+from depth_refiner_ros.disk_cache import DiskCache
 from depth_refiner_ros.inference import (
     BACK_ENDS,
     ModelError,
@@ -17,10 +18,10 @@ from depth_refiner_ros.inference import (
     read_onnx,
 )
 from depth_refiner_ros.inference.description import parse_description
-from depth_refiner_ros.inference.engine_cache import EngineCache
 from depth_refiner_ros.inference.model import NotCompiledError
 from depth_refiner_ros.inference.onnx_file import ModelMetadata, OnnxFile, read_graph
 from depth_refiner_ros.inference.parity import resized, store_frames
+from depth_refiner_ros.inference.progress import CancelledError, Progress
 from depth_refiner_ros.inference.published import recognise, write_description
 from depth_refiner_ros.inference.signature import Signature, TensorType
 
@@ -75,13 +76,13 @@ def test_what_was_timed_is_kept_for_the_next_build(fake, convolving):
 def test_a_timing_cache_of_another_gpu_is_replaced(fake, convolving):
     from depth_refiner_ros.inference.tensor_rt import device_facts
 
-    EngineCache().put({'kind': 'timing', **device_facts()}, b'of another GPU')
+    DiskCache().put({'kind': 'timing', **device_facts()}, b'of another GPU')
     compiled(convolving)
     assert fake.called('create_timing_cache') == [b'of another GPU', b'']
 
 
 def test_progress_goes_up_and_reaches_comparing(fake, convolving):
-    progress, seen = compiling.Progress(), []
+    progress, seen = Progress(), []
     fake.on_step = lambda step: seen.append(str(progress))
     compiled(convolving, progress=progress)
     # Four steps of the first of two phases.
@@ -90,7 +91,7 @@ def test_progress_goes_up_and_reaches_comparing(fake, convolving):
 
 
 def test_a_build_can_be_cancelled_and_leaves_nothing(fake, convolving):
-    progress, steps = compiling.Progress(), []
+    progress, steps = Progress(), []
 
     def cancel(step):
         steps.append(step)
@@ -98,10 +99,10 @@ def test_a_build_can_be_cancelled_and_leaves_nothing(fake, convolving):
             progress.cancel()
 
     fake.on_step = cancel
-    with pytest.raises(compiling.CancelledError):
+    with pytest.raises(CancelledError):
         compiled(convolving, progress=progress)
     assert steps == [0, 1]
-    assert EngineCache().entries() == []
+    assert DiskCache().entries() == []
 
 
 def test_what_the_parser_refuses_is_told(fake, convolving, monkeypatch):
@@ -191,7 +192,7 @@ def test_a_gpu_that_fails_is_told(fake, convolving):
 def test_an_engine_is_found_again_by_its_facts_only(install, convolving):
     fake = install('10.3.0')
     compiled(convolving)
-    (facts,) = [e.facts for e in EngineCache().entries() if e.facts['kind'] == 'engine']
+    (facts,) = [e.facts for e in DiskCache().entries() if e.facts['kind'] == 'engine']
     assert facts['sizes'] == [[6, 8], [12, 16]]
     assert facts['gpu'] == 'Orin, compute 8.7'
     assert (facts['tensorrt'], facts['precision']) == ('10.3.0', 'fp16')
@@ -218,7 +219,7 @@ def test_compiling_again_does_nothing_and_more_sizes_keep_the_old(fake, convolvi
 
 def test_a_damaged_engine_is_built_anew(fake, convolving):
     compiled(convolving)
-    for entry in EngineCache().entries():
+    for entry in DiskCache().entries():
         entry.path.write_bytes(entry.path.read_bytes()[:-1])
     with pytest.raises(NotCompiledError):
         load_model(convolving, 'tensorrt-fp16')
@@ -230,7 +231,7 @@ def test_an_engine_that_tensorrt_does_not_load_is_told(fake, convolving):
     from depth_refiner_ros.inference.tensor_rt import engine_facts
 
     facts = {**engine_facts(read_onnx(convolving), 'fp16'), 'sizes': [[12, 16]]}
-    EngineCache().put(facts, b'no engine')
+    DiskCache().put(facts, b'no engine')
     with pytest.raises(ModelError, match='Magic tag does not match'):
         load_model(convolving, 'tensorrt-fp16')
 
@@ -239,7 +240,7 @@ def test_a_full_disk_is_told_and_the_engine_serves(fake, convolving, monkeypatch
     def full(cache, facts, data):
         raise OSError(28, 'No space left on device')
 
-    monkeypatch.setattr(EngineCache, 'put', full)
+    monkeypatch.setattr(DiskCache, 'put', full)
     told = []
     model = compiled(convolving, log=told.append)
     assert model(**image(12, 16))['estimate_m'].shape == (12, 16)
@@ -253,7 +254,7 @@ def test_a_miscompiled_engine_is_refused_with_its_figures_and_not_kept(install, 
     install(error=0.01)
     with pytest.raises(ModelError, match=r'does not agree with ONNX Runtime: median 1\d\.\d+ mm'):
         compiled(convolving)
-    kinds = sorted(entry.facts['kind'] for entry in EngineCache().entries())
+    kinds = sorted(entry.facts['kind'] for entry in DiskCache().entries())
     assert kinds == ['refusal', 'timing']
 
 
@@ -264,12 +265,12 @@ def test_what_was_refused_is_not_built_again_until_the_cache_is_cleared(install,
             compiled(convolving)
     assert len(fake.called('create_network')) == 1
     fake.error = 0.0
-    EngineCache().clear()
+    DiskCache().clear()
     compiled(convolving)
 
 
 def test_cancelled_while_it_is_compared_nothing_unproven_is_kept(fake, convolving, monkeypatch):
-    progress = compiling.Progress()
+    progress = Progress()
     agreement = compiling._agreement
 
     def cancel_after(*arguments):
@@ -277,9 +278,9 @@ def test_cancelled_while_it_is_compared_nothing_unproven_is_kept(fake, convolvin
         return agreement(*arguments)
 
     monkeypatch.setattr(compiling, '_agreement', cancel_after)
-    with pytest.raises(compiling.CancelledError):
+    with pytest.raises(CancelledError):
         compiled(convolving, progress=progress)
-    assert [entry.facts['kind'] for entry in EngineCache().entries()] == ['timing']
+    assert [entry.facts['kind'] for entry in DiskCache().entries()] == ['timing']
 
 
 def test_every_size_is_compared(fake, convolving, monkeypatch):
@@ -370,7 +371,7 @@ def test_a_published_model_that_is_miscompiled_is_refused_by_its_own_tolerance(
     with pytest.raises(ModelError, match=r'does not agree with ONNX Runtime: .*depth differs by'):
         compiled(path)
     install(error=0.5 * tolerance)
-    EngineCache().clear()
+    DiskCache().clear()
     compiled(path)
 
 
@@ -425,8 +426,8 @@ def test_calibration_keeps_the_largest_magnitudes(fake, convolving):
     # The features are depth, a hole's 2 m, and colour from 0 to 1.
     assert found.largest['features'] == 7.0
     assert set(found.largest) == {'features', 'first_out', 'resized'}
-    (entry,) = EngineCache().entries()
-    assert json.loads(EngineCache().get(entry.facts))['largest'] == found.largest
+    (entry,) = DiskCache().entries()
+    assert json.loads(DiskCache().get(entry.facts))['largest'] == found.largest
     # The stored frame has 6 m, and must be reproduced.
     assert compiling.calibrate(read_onnx(convolving), frames[:1]).largest['features'] == 6.0
     with pytest.raises(ModelError, match='takes color, which is not there'):

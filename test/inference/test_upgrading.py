@@ -13,6 +13,7 @@ from depth_refiner_ros.inference import (
     upgrading,
 )
 from depth_refiner_ros.inference.model import NotCompiledError
+from depth_refiner_ros.inference.progress import CancelledError
 from depth_refiner_ros.inference.upgrading import UpgradingModel, load_upgrading
 
 
@@ -134,7 +135,7 @@ def test_the_end_of_the_process_cancels():
     stopper.start()
     compilation.cancel()
     assert not compilation.running
-    with pytest.raises(compiling.CancelledError):
+    with pytest.raises(CancelledError):
         compilation.result()
 
 

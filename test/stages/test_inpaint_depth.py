@@ -12,7 +12,7 @@ from depth_refiner_ros.data import (
     ProvenanceImage,
     StddevImage,
 )
-from depth_refiner_ros.stages.inpaint_depth import InpaintDepth, InpaintDepthParameters, _enlarged
+from depth_refiner_ros.stages.inpaint_depth import InpaintDepth, InpaintDepthParameters
 
 HEADER = Header(5, 'camera')
 CAMERA = PinholeCamera(HEADER, 64, 48, 60.0, 60.0, 31.5, 23.5)
@@ -264,15 +264,6 @@ def test_a_reduced_image_has_the_first_measurement_of_every_square():
     assert out['depth'].depth_m.shape == (3, 4)
     assert out['depth'].depth_m[0].tolist() == [1, 1, 1, 1]
     assert out['depth'].depth_m[1].tolist() == [2, 1, 1, 3]
-
-
-def test_an_enlarged_estimate_is_smooth_but_for_its_steps():
-    image = np.array([[1.0, 1.01, 2.0]], np.float32)
-    wide = _enlarged(image, (2, 6))
-    # Between the first two by quarters; the third is of another surface.
-    assert wide[0] == pytest.approx([1.0, 1.0025, 1.0075, 1.01, 2.0, 2.0])
-    assert _enlarged(image, (2, 6), smooth=False)[1] == pytest.approx([1, 1, 1.01, 1.01, 2, 2])
-    assert np.isnan(_enlarged(np.array([[np.nan, 1]], np.float32), (2, 4))[0, :2]).all()
 
 
 def test_doubt_in_a_measurement_is_doubt_in_those_beside_that_are_like_it():

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from depth_refiner_ros.stages.inpaint_depth import first_measured, model_inputs
+from depth_refiner_ros.filters.resizing import first_measured, model_inputs
 
 from ..examples import Shards
 from ..photometric import Photometric, recolored

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ...data import ColorImage, DepthImage
+from ...filters.resizing import model_inputs
 from ...geometry import registered
 from ...inference import BACK_ENDS, Model, ModelError, load_model
 from ...inference.bare import bare_back_end
 from ...inference.model import model_path
 from ...inference.onnx_file import read_onnx
-from ...stages.inpaint_depth import model_inputs
 from .clips import Clip, swept_index
 from .references import librealsense
 from .timing import Watch, figures, in_turns, unwatched

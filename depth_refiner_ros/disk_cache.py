@@ -19,8 +19,6 @@ import tempfile
 import time
 from typing import Any
 
-from .model import ModelError
-
 FOLDER_VARIABLE = 'DEPTH_REFINER_CACHE'
 LARGEST_BYTES = 2 << 30
 """An engine of this package has some 10 MB; those of other drivers and cameras stay a while."""
@@ -32,6 +30,10 @@ _ABANDONED_S = 24 * 3600.0  # a file half written for so long has lost its write
 
 Facts = Mapping[str, Any]
 """What an entry was made from: texts, numbers and lists of them."""
+
+
+class CacheError(ValueError):
+    """What is kept must not be used; the text says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ def cache_folder() -> Path:
     return (base if base.is_absolute() else Path.home() / '.cache') / 'depth_refiner'
 
 
-class EngineCache:
+class DiskCache:
     """A folder of entries that forgets those unused the longest.
 
     Several processes may use one folder.
@@ -78,7 +80,7 @@ class EngineCache:
         """Return the bytes kept under these facts; an entry that is damaged is dropped.
 
         Raises:
-            ModelError: If others may write to the folder.
+            CacheError: If others may write to the folder.
         """
         path = self._path(facts)
         try:
@@ -105,7 +107,7 @@ class EngineCache:
 
         Raises:
             OSError: If they cannot be written; nothing is left behind then.
-            ModelError: If others may write to the folder.
+            CacheError: If others may write to the folder.
         """
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._check_private()
@@ -176,7 +178,7 @@ class EngineCache:
     def _check_private(self) -> None:
         # An engine is a program: whoever may write it runs code in whoever loads it.
         if os.name == 'posix' and self.folder.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            raise ModelError(
+            raise CacheError(
                 f'{self.folder} can be written by others, who could put programs into it: '
                 f'chmod 700 {self.folder}, or set {FOLDER_VARIABLE} to another folder'
             )

@@ -8,15 +8,14 @@ import time
 
 import pytest
 
-from depth_refiner_ros.inference import ModelError
-from depth_refiner_ros.inference.engine_cache import EngineCache, cache_folder
+from depth_refiner_ros.disk_cache import CacheError, DiskCache, cache_folder
 
 FACTS = {'kind': 'engine', 'onnx': 'abc', 'sizes': [[480, 640]]}
 
 
 @pytest.fixture
 def cache(tmp_path):
-    return EngineCache(tmp_path / 'cache')
+    return DiskCache(tmp_path / 'cache')
 
 
 def used(cache, facts, seconds_ago):
@@ -49,7 +48,7 @@ def test_the_folder_follows_xdg_and_may_be_chosen(monkeypatch, tmp_path):
     monkeypatch.setenv('HOME', '/home/me')
     assert str(cache_folder()) == '/home/me/.cache/depth_refiner'
     monkeypatch.setenv('DEPTH_REFINER_CACHE', str(tmp_path))
-    assert EngineCache().folder == tmp_path
+    assert DiskCache().folder == tmp_path
 
 
 @pytest.mark.parametrize('at', [0, 5, 60, -1], ids=['head', 'key', 'facts', 'data'])
@@ -85,7 +84,7 @@ def test_what_is_no_entry_is_not_listed(cache):
 
 
 def test_those_unused_the_longest_go_first(tmp_path):
-    cache = EngineCache(tmp_path, largest_bytes=2800)  # two of about 1150 bytes
+    cache = DiskCache(tmp_path, largest_bytes=2800)  # two of about 1150 bytes
     old = used(cache, {'n': 1}, 300)
     older = used(cache, {'n': 2}, 200)
     assert cache.get({'n': 1}) is not None  # used again: now the newest
@@ -96,7 +95,7 @@ def test_those_unused_the_longest_go_first(tmp_path):
 
 
 def test_what_was_just_written_stays_even_if_it_is_too_large(tmp_path):
-    cache = EngineCache(tmp_path, largest_bytes=10)
+    cache = DiskCache(tmp_path, largest_bytes=10)
     first, second = cache.put({'n': 1}, b'x' * 100), cache.put({'n': 2}, b'x' * 100)
     assert (first.exists(), second.exists()) == (False, True)
 
@@ -141,17 +140,17 @@ def test_a_folder_that_others_can_write_is_refused(cache):
     cache.put(FACTS, b'engine')
     assert cache.folder.stat().st_mode & 0o777 == 0o700
     cache.folder.chmod(0o777)
-    with pytest.raises(ModelError, match='chmod 700'):
+    with pytest.raises(CacheError, match='chmod 700'):
         cache.get(FACTS)
-    with pytest.raises(ModelError, match='DEPTH_REFINER_CACHE'):
+    with pytest.raises(CacheError, match='DEPTH_REFINER_CACHE'):
         cache.put(FACTS, b'engine')
 
 
 WRITE_OFTEN = """
 import sys
 from pathlib import Path
-from depth_refiner_ros.inference.engine_cache import EngineCache
-cache, letter = EngineCache(Path(sys.argv[1])), sys.argv[2].encode()
+from depth_refiner_ros.disk_cache import DiskCache
+cache, letter = DiskCache(Path(sys.argv[1])), sys.argv[2].encode()
 for _ in range(40):
     cache.put({facts!r}, letter * 5000)
     data = cache.get({facts!r})
