@@ -7,7 +7,7 @@ infrared camera beside a projector. World frames are z up, x right and y away fr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 import math
 from typing import NamedTuple, Protocol
@@ -702,6 +702,39 @@ class SimulatedFrame(NamedTuple):
     world_from_camera: RigidTransform
 
 
+Scene = Sequence[Solid] | Callable[[float], Sequence[Solid]]
+"""What there is to see; or that as a function of the time in seconds, where something moves."""
+
+
+def with_person(scene: Sequence[Solid] = ROOM) -> Callable[[float], Sequence[Solid]]:
+    """Return a scene that a person crosses from left to right, in front of the table, at 1.1 m/s.
+
+    The person enters the view of the hand-held camera about a quarter of a second after the start.
+    """
+    coat, skin = Surface((66, 74, 104), infrared=0.5), Surface((214, 168, 140), infrared=0.6)
+    jeans = Surface((58, 66, 92), infrared=0.45)
+
+    def at(time_s: float) -> tuple[Solid, ...]:
+        x_m, y_m = -1.25 + 1.1 * time_s, 0.98
+        stride_m = 0.22 * math.sin(2 * math.pi * 0.9 * time_s)
+        arm_m = -0.7 * stride_m
+        return (
+            *scene,
+            Solid(Cylinder(0.17, 0.32), (x_m, y_m, 1.16), coat),
+            Solid(Sphere(0.11), (x_m, y_m, 1.62), skin),
+            *(
+                Solid(Cylinder(0.07, 0.42), (x_m + way * stride_m, y_m + 0.09 * way, 0.42), jeans)
+                for way in (-1, 1)
+            ),
+            *(
+                Solid(Cylinder(0.045, 0.27), (x_m + way * arm_m, y_m + 0.22 * way, 1.17), coat)
+                for way in (-1, 1)
+            ),
+        )
+
+    return at
+
+
 def simulate(
     frames: int = 60,
     *,
@@ -709,9 +742,10 @@ def simulate(
     rate_hz: float = 30.0,
     width: int = _SENSOR_WIDTH_PX,
     height: int = 480,
-    scene: Sequence[Solid] = ROOM,
+    scene: Scene = ROOM,
+    move: str = 'hand_held',
 ) -> Iterator[SimulatedFrame]:
-    """Walk through a scene with a hand-held sensor.
+    """Move a sensor through a scene.
 
     The same arguments give the same frames to the bit.
 
@@ -722,7 +756,13 @@ def simulate(
         width: Columns, pixels; the field of view is always that of the 640 pixel wide sensor.
         height: Rows, pixels.
         scene: What there is to see.
+        move: How the camera moves, one of `MOVES`.
+
+    Raises:
+        ValueError: If there is no such move.
     """
+    if move not in MOVES:
+        raise ValueError(f'no move {move!r}; there are {", ".join(MOVES)}')
     focal_px = _SENSOR_FOCAL_PX * width / _SENSOR_WIDTH_PX
     fixed = fixed_noise(np.random.default_rng((seed, 0)), height, width)
     for number in range(frames):
@@ -731,8 +771,9 @@ def simulate(
         camera = PinholeCamera(
             header, width, height, focal_px, focal_px, (width - 1) / 2, (height - 1) / 2
         )
-        world_from_camera = _hand_held_pose(header, time_s, seed)
-        rendering = render(scene, camera, world_from_camera)
+        world_from_camera = _looking(header, *MOVES[move](time_s, seed))
+        seen = scene(time_s) if callable(scene) else scene
+        rendering = render(seen, camera, world_from_camera)
         depth_m = measure(rendering, fixed, np.random.default_rng((seed, 1, number)))
         yield SimulatedFrame(
             DepthImage(header, depth_m, '16UC1'),
@@ -743,8 +784,12 @@ def simulate(
         )
 
 
-def _hand_held_pose(header: Header, time_s: float, seed: int) -> RigidTransform:
-    """Return where a hand that sways and trembles holds the camera."""
+_View = tuple[Float64Array, Float64Array, float]
+"""Where a camera is, what it looks at, metres, and how far to the right it leans."""
+
+
+def _hand_held(time_s: float, seed: int) -> _View:
+    """A hand that sways and trembles."""
     phases = np.random.default_rng((seed, 2)).uniform(0, 2 * math.pi, (2, 6))
 
     def sway(hertz: float, row: int) -> Float64Array:
@@ -755,9 +800,69 @@ def _hand_held_pose(header: Header, time_s: float, seed: int) -> RigidTransform:
     position_m = np.array([0.0, 0.1, 1.32]) + slow[:3] * (0.24, 0.07, 0.06)
     position_m += tremor[:3] * 0.002
     target_m = np.array([0.0, 1.9, 0.78]) + slow[3:] * (0.1, 0.0, 0.05) + tremor[3:] * 0.003
+    return position_m, target_m, 0.02 * slow[4]
+
+
+def _still(time_s: float, seed: int) -> _View:
+    """A tripod."""
+    return np.array([0.0, -0.1, 1.3]), np.array([0.0, 1.9, 0.8]), 0.0
+
+
+def _rotation(time_s: float, seed: int) -> _View:
+    """A head that looks from side to side at up to 30 degrees a second."""
+    angle = math.radians(12) * math.sin(2.5 * time_s)
+    position_m = np.array([0.0, -0.1, 1.3])
+    toward_m = np.array([2 * math.sin(angle), 2 * math.cos(angle), -0.5])
+    return position_m, position_m + toward_m, 0.0
+
+
+def _translation(time_s: float, seed: int) -> _View:
+    """A cart that rolls sideways at up to half a metre a second and looks straight ahead."""
+    position_m = np.array([0.25 * math.sin(2 * time_s), -0.1, 1.3])
+    return position_m, position_m + np.array([0.0, 2.0, -0.5]), 0.0
+
+
+def _walking(time_s: float, seed: int) -> _View:
+    """Somebody who walks up to the table and back at up to 0.6 m/s, two steps a second."""
+    step = 2 * math.pi * 1.9 * time_s
+    position_m = np.array(
+        [
+            0.02 * math.sin(step / 2) + 0.12 * math.sin(1.1 * time_s),
+            -0.15 - 0.4 * math.cos(1.5 * time_s),
+            1.3 + 0.012 * math.sin(step),
+        ]
+    )
+    target_m = np.array([0.3 * math.sin(1.3 * time_s), 1.9, 0.8 + 0.02 * math.sin(step + 1)])
+    return position_m, target_m, 0.015 * math.sin(step / 2 + 0.5)
+
+
+def _shaking(time_s: float, seed: int) -> _View:
+    """A robot on cobbles: 7 mm and 1.5 degrees, six times a second."""
+    phases = np.random.default_rng((seed, 3)).uniform(0, 2 * math.pi, 6)
+    hertz = 6.0 * np.array([1.0, 1.21, 0.83, 0.91, 1.13, 0.77])
+    jolt = np.sin(2 * math.pi * hertz * time_s + phases)
+    position_m = np.array([0.0, -0.1, 1.3]) + 0.007 * jolt[:3]
+    return position_m, np.array([0.0, 1.9, 0.8]) + 0.055 * jolt[[3, 4, 4]], 0.02 * jolt[5]
+
+
+MOVES: Mapping[str, Callable[[float, int], _View]] = {
+    'hand_held': _hand_held,
+    'still': _still,
+    'rotation': _rotation,
+    'translation': _translation,
+    'walking': _walking,
+    'shaking': _shaking,
+}
+"""How a simulated camera can move: functions of the time in seconds and the seed."""
+
+
+def _looking(
+    header: Header, position_m: Float64Array, target_m: Float64Array, lean: float
+) -> RigidTransform:
+    """Return the pose of a camera that looks from one point at another."""
     forward = target_m - position_m
     forward /= np.linalg.norm(forward)
-    right = np.cross(forward, (0.02 * slow[4], 0, 1))
+    right = np.cross(forward, (lean, 0, 1))
     right /= np.linalg.norm(right)
     rotation = np.stack([right, np.cross(forward, right), forward], axis=1)
     return RigidTransform(

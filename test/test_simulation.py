@@ -28,6 +28,7 @@ from depth_refiner_ros.simulation import (
     ray_cast,
     render,
     simulate,
+    with_person,
 )
 
 HEADER = Header(0, 'camera')
@@ -361,3 +362,41 @@ def test_light_comes_back_less_from_far_tilted_and_dark_surfaces() -> None:
     assert echo(2, 0, white) == pytest.approx(1 / 4, rel=1e-3)
     assert echo(1, np.pi / 3, white) == pytest.approx(1 / 2, rel=1e-2)
     assert echo(1, 0, dark) == pytest.approx(1 / 10, rel=1e-3)
+
+
+def test_a_camera_moves_as_it_is_asked_to():
+    def poses(move: str) -> tuple[np.ndarray, np.ndarray]:
+        found = [f.world_from_camera for f in simulate(4, width=32, height=24, move=move)]
+        return (
+            np.diff([p.translation_m for p in found], axis=0),
+            np.array([a.rotation.T @ b.rotation for a, b in pairwise(found)]),
+        )
+
+    steps_m, turns = poses('still')
+    assert not steps_m.any()
+    steps_m, turns = poses('rotation')
+    assert not steps_m.any()
+    # 12 degrees of amplitude at 2.5 rad/s are 1 degree a frame in the middle.
+    assert np.degrees(np.arccos((np.trace(turns[0]) - 1) / 2)) == pytest.approx(1.0, abs=0.05)
+    steps_m, turns = poses('translation')
+    np.testing.assert_allclose(turns, np.eye(3)[None].repeat(3, 0), atol=1e-12)
+    assert steps_m[0] == pytest.approx([0.5 / 30, 0, 0], rel=0.01)
+    for move in ('walking', 'shaking'):
+        steps_m, turns = poses(move)
+        assert (np.linalg.norm(steps_m, axis=1) > 0.002).all()
+        assert (np.abs(turns - np.eye(3)).max(axis=(1, 2)) > 5e-4).all()
+    with pytest.raises(ValueError, match='no move'):
+        next(simulate(1, move='flying'))
+
+
+def test_a_person_walks_through():
+    with_and_without = [
+        list(simulate(2, rate_hz=1, width=160, height=120, move='still', scene=scene))
+        for scene in (ROOM, with_person())
+    ]
+    (_, empty), (before, there) = with_and_without
+    hidden = there.truth_m < empty.truth_m - 0.05
+    # Where the person stands after a second: 15 cm left of the middle, a metre away.
+    assert hidden.mean() > 0.1
+    assert np.nanmin(there.truth_m[hidden]) == pytest.approx(0.9, abs=0.2)
+    assert (before.truth_m < empty.truth_m - 0.05).mean() < 0.02
