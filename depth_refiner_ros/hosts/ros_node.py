@@ -10,6 +10,7 @@ import sys
 import time
 from typing import Any, TypeVar
 
+import cv2
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,11 @@ from rcl_interfaces.msg import (
 )
 import rclpy
 from rclpy.clock import Clock, ClockType
+
+try:
+    from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
+except ImportError:  # Humble
+    from rclpy.qos_event import PublisherEventCallbacks, SubscriptionEventCallbacks
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
@@ -93,6 +99,10 @@ _LATCHED = QoSProfile(
     reliability=QoSReliabilityPolicy.RELIABLE,
     durability=QoSDurabilityPolicy.TRANSIENT_LOCAL,
 )
+# rclpy's executor asks every handler of an event, two a topic, whenever a message comes: half of
+# what waiting costs. QoS that does not match is in the status, and in the other node's log.
+_NO_PUBLISHER_EVENTS = PublisherEventCallbacks(use_default_callbacks=False)
+_NO_SUBSCRIPTION_EVENTS = SubscriptionEventCallbacks(use_default_callbacks=False)
 _TICK_S = 0.2  # how soon a node hears that somebody listens to it, or nobody any more
 _STATUS_TICKS = 5
 _LINGER_S = 1.0  # inputs stay so long after the last listener: a restarted one finds them
@@ -188,6 +198,7 @@ class StageNode(LifecycleNode):  # type: ignore[misc]
                 topic.name,
                 QoSProfile(depth=1, reliability=QoSReliabilityPolicy.RELIABLE),
                 qos_overriding_options=_QOS_OVERRIDES,
+                event_callbacks=_NO_PUBLISHER_EVENTS,
             )
         return super().on_configure(state)
 
@@ -299,6 +310,7 @@ class StageNode(LifecycleNode):  # type: ignore[misc]
                 partial(self._on_message, port),
                 qos,
                 qos_overriding_options=_QOS_OVERRIDES,
+                event_callbacks=_NO_SUBSCRIPTION_EVENTS,
             )
         ]
 
@@ -416,6 +428,9 @@ def run(stages: str | None, name: str, stopping: Stopping, args: list[str] | Non
     `ros2 run` works at once: launch_ros' own autostart is newer than Jazzy.
     """
     keep_freed_memory()
+    # Images are small and kernels run beside the publishing: waking OpenCV's threads costs more
+    # processor time than they save.
+    cv2.setNumThreads(1)
     return spin(name, lambda: StageNode(stages, name), stopping, args, ready=_started)
 
 
