@@ -143,8 +143,8 @@ def test_same_pixels_as_the_bag_host(robot, tmp_path):
         writer.write('/info', 1, camera)
     configuration = configure({'stages': 'inpaint_depth'})
     pipeline = configuration.pipeline(configuration.parameters)
-    topics = {'depth': '/depth', 'camera': '/info'}
-    topics |= dict.fromkeys(('stddev', 'provenance', 'color'), '/none')
+    topics = dict.fromkeys(topic_inputs(configuration.pipeline), '/none')
+    topics |= {'depth': '/depth', 'camera': '/info'}
     with bag.open_bag(tmp_path / 'in.mcap') as reader:
         frames = bag.Frames(reader, topic_inputs(type(pipeline)), topics)
         (result,) = bag.replay(frames, pipeline)
