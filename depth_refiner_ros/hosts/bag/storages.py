@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from contextlib import suppress
+from functools import cache
 from io import BufferedWriter, BytesIO, StringIO
+from itertools import chain
 import os
 from pathlib import Path
 import shutil
 import sqlite3
+import struct
 from types import MappingProxyType
 from typing import Any, NamedTuple, cast
 
@@ -38,6 +41,9 @@ _FORMATS = {
 
 _RESERVE_BYTES = 64 << 10
 """Given back on a full disk, for what must still be written: an index, metadata.yaml."""
+
+_CHUNK_BYTES = 1 << 20
+"""From here on a chunk of an mcap recording is written, as rosbags does."""
 
 _COMMIT_BYTES = 1 << 20
 """What a full disk costs a sqlite3 recording at most."""
@@ -100,11 +106,40 @@ class _Chunk(NamedTuple):
     end_ns: int
 
 
+class _Parts(BytesIO):
+    """What a chunk is made of, as it came, so that nothing is copied before it is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts: list[Any] = []
+        self._size = 0
+
+    def write(self, data: Any, /) -> int:
+        self.parts.append(data)
+        self._size += len(data)
+        return len(data)
+
+    def tell(self) -> int:
+        return self._size
+
+
+# Records of MCAP (https://mcap.dev/spec) begin with an opcode and the length of what follows.
+_MESSAGE = struct.Struct('<BQHIQQ')
+_CHUNK = struct.Struct('<BQQQQIIQ')
+_INDEX = struct.Struct('<BQHI')
+_RECORD_BYTES = struct.calcsize('<BQ')
+
+
 class _Mcap(McapWriter):
-    """Can give back its last chunks."""
+    """Can give back its last chunks, and writes messages without copying them.
+
+    The bytes are those of rosbags, which copies each message four times before it is written:
+    more than the stages move.
+    """
 
     def __init__(self, path: Path, compression: CompressionMode) -> None:
         super().__init__(path, compression)
+        self.chunk.bio = _Parts()
         self.languages: dict[str, str] = {}
         self._written: list[_Chunk] = []
         self.bio.flush()
@@ -117,20 +152,52 @@ class _Mcap(McapWriter):
         self.schemas.append(Schema(len(self.schemas) + 1, name, language, definition))
         write_schema(self.chunk.bio, self.schemas[-1])
 
+    def write(self, connection: Connection, timestamp: int, data: bytes | memoryview) -> None:
+        chunk, channel = self.chunk, connection.id
+        self.message_start_time = min(timestamp, self.message_start_time)
+        self.message_end_time = max(timestamp, self.message_end_time)
+        self.channel_stats[channel] += 1
+        chunk.message_start_time = min(timestamp, chunk.message_start_time)
+        chunk.message_end_time = max(timestamp, chunk.message_end_time)
+        chunk.msgs[channel].append((timestamp, chunk.bio.tell()))
+        length = _MESSAGE.size - _RECORD_BYTES + len(data)
+        chunk.bio.write(_MESSAGE.pack(0x05, length, channel, 0, timestamp, timestamp))
+        chunk.bio.write(data)
+        if chunk.bio.tell() > _CHUNK_BYTES:
+            self.close_chunk()
+
     def close_chunk(self) -> None:
-        counts = {channel: len(messages) for channel, messages in self.chunk.msgs.items()}
-        start_ns, end_ns = self.chunk.message_start_time, self.chunk.message_end_time
-        super().close_chunk()
+        chunk, size, start = self.chunk, self.chunk.bio.tell(), self._end
+        span_ns = chunk.message_start_time, chunk.message_end_time
+        length = _CHUNK.size - _RECORD_BYTES + size
+        # Neither a checksum nor the name of a compression.
+        self.bio.write(_CHUNK.pack(0x06, length, *span_ns, size, 0, 0, size))
+        self.bio.writelines(cast('_Parts', chunk.bio).parts)
+        index = end = start + _RECORD_BYTES + length
+        offsets = b''
+        for channel, messages in chunk.msgs.items():
+            offsets += struct.pack('<HQ', channel, end)
+            entries = struct.pack(f'<{2 * len(messages)}Q', *chain(*messages))
+            length = _INDEX.size - _RECORD_BYTES + len(entries)
+            self.bio.write(_INDEX.pack(0x07, length, channel, len(entries)) + entries)
+            end += _RECORD_BYTES + length
         self.bio.flush()
-        self._written.append(_Chunk(self._end, counts, start_ns, end_ns))
-        self._end = self.bio.tell()
+        summary = struct.pack('<QQQQI', *span_ns, start, index - start, len(offsets)) + offsets
+        summary += struct.pack('<QIQQ', end - index, 0, size, size)
+        record = BytesIO()
+        record.write(summary)
+        self.chunks.append(record)
+        counts = {channel: len(messages) for channel, messages in chunk.msgs.items()}
+        self._written.append(_Chunk(start, counts, *span_ns))
+        self._end = end
+        self.chunk = PendingChunk(2**63 - 1, 0, _Parts(), defaultdict(list))
 
     def give_back(self) -> _Left | None:
         """Drop the chunk that did not fit, or else the last one; None if there is none."""
         with suppress(OSError):
             self.bio.close()  # drops its buffer, too
         if self.chunk.msgs:
-            self.chunk = PendingChunk(2**63 - 1, 0, BytesIO(), defaultdict(list))
+            self.chunk = PendingChunk(2**63 - 1, 0, _Parts(), defaultdict(list))
         elif self._written:
             self._end = self._written.pop().offset
             self.chunks.pop()
@@ -254,11 +321,7 @@ class Rosbag2Writer(Writer):
             storage.languages[channel.type] = channel.language
             storage.add_msgtype(connection)
             self.added_types.add(channel.type)
-        qos = StringIO()
-        yaml = YAML(typ='safe')
-        yaml.default_flow_style = False
-        yaml.dump(dump_qos_v9(channel.qos), qos)
-        storage.add_connection(connection, qos.getvalue().strip())
+        storage.add_connection(connection, _qos_text(tuple(channel.qos)))
         self.connections.append(connection)
         self.counts[connection.id] = 0
         return connection
@@ -305,6 +368,16 @@ class Rosbag2Writer(Writer):
         self.counts = {number: left.counts.get(number, 0) for number in self.counts}
         self.min_timestamp, self.max_timestamp = left.start_ns, left.end_ns
         return True
+
+
+@cache
+def _qos_text(qos: tuple[Qos, ...]) -> str:
+    """Return profiles as a recording has them; a few milliseconds for what is mostly the same."""
+    text = StringIO()
+    yaml = YAML(typ='safe')
+    yaml.default_flow_style = False
+    yaml.dump(dump_qos_v9(list(qos)), text)
+    return text.getvalue().strip()
 
 
 def _encoding(connection: Connection) -> str:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from collections import defaultdict
 import errno
 import resource
 import threading
 
 import numpy as np
 import pytest
+from rosbags.rosbag2 import StoragePlugin
 from rosbags.rosbag2.storage_mcap import McapWriter
 
 from depth_refiner_ros.data import (
@@ -19,6 +21,7 @@ from depth_refiner_ros.hosts.bag import (
     RunError,
     open_bag,
     static_transforms,
+    storages,
 )
 from depth_refiner_ros.hosts.bag.storages import Channel, Rosbag2Writer
 from depth_refiner_ros.messages import decode
@@ -72,6 +75,36 @@ def test_transforms_come_back_latched(tmp_path):
 def test_a_thousand_messages_stay_in_order(tmp_path):
     path = write(tmp_path / 'x.mcap', (('/depth', i, at(DEPTH, i)) for i in range(1000)))
     assert [log_ns for _, log_ns, _ in read(path)] == list(range(1000))
+
+
+def test_an_mcap_recording_has_the_bytes_that_rosbags_writes(tmp_path, monkeypatch):
+    rng = np.random.default_rng(5)
+    payloads = [rng.bytes(size) for size in (0, 1, 700_000, 400_000, 3_000_000, 5)]
+
+    def recorded(name):
+        writer = Rosbag2Writer(tmp_path / name / 'bag', 'mcap')
+        (tmp_path / name).mkdir()
+        writer.open()
+        channels = [
+            Channel(f'/t{n}', f'a/msg/T{n}', 'uint8[] x', 'ros2msg', 'RIHS01_0', 'cdr', [])
+            for n in range(2)
+        ]
+        first, second = map(writer.add, channels)
+        for number, payload in enumerate(payloads):
+            writer.write(second if number % 3 else first, 100 - number, payload)
+        writer.close()
+        return (tmp_path / name / 'bag' / 'bag.mcap').read_bytes()
+
+    ours = recorded('ours')
+
+    class Theirs(McapWriter):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            self.languages = defaultdict(str)
+
+    plugins = {StoragePlugin.MCAP: Theirs}
+    monkeypatch.setattr(Rosbag2Writer, 'STORAGE_PLUGINS', plugins)
+    assert recorded('theirs') == ours
 
 
 def test_a_topic_has_one_type(tmp_path):
@@ -144,7 +177,7 @@ def test_a_write_that_fails_is_told_at_the_next_write_or_the_end(tmp_path, monke
     def full(*_):
         raise OSError(errno.ENOSPC, 'No space left on device')
 
-    monkeypatch.setattr(McapWriter, 'write', full)
+    monkeypatch.setattr(storages._Mcap, 'write', full)
     with (
         pytest.raises(BagError, match='the disk is full; nothing was written'),
         BagWriter(tmp_path / 'a.mcap') as writer,
