@@ -42,7 +42,14 @@ MaskRow = Annotated[BoolArray, np.bool_, 1, False]
 MaskRowOut = Annotated[BoolArray, np.bool_, 1, True]
 Mask = Annotated[BoolArray, np.bool_, 2, False]
 MaskOut = Annotated[BoolArray, np.bool_, 2, True]
+IntRow = Annotated[npt.NDArray[np.int32], np.int32, 1, False]
 IntImage = Annotated[npt.NDArray[np.int32], np.int32, 2, False]
+# Coordinates and indices: numba need not ask whether one counts from the end.
+PlaceRow = Annotated[npt.NDArray[np.uint32], np.uint32, 1, False]
+PlaceRowOut = Annotated[npt.NDArray[np.uint32], np.uint32, 1, True]
+PlaceImage = Annotated[npt.NDArray[np.uint32], np.uint32, 2, False]
+PlaceImageOut = Annotated[npt.NDArray[np.uint32], np.uint32, 2, True]
+IndexRow = Annotated[npt.NDArray[np.int64], np.int64, 1, False]
 IntRowOut = Annotated[npt.NDArray[np.int32], np.int32, 1, True]
 IntImageOut = Annotated[npt.NDArray[np.int32], np.int32, 2, True]
 
@@ -155,6 +162,11 @@ class Kernel:
         exec(f'def entry({", ".join(given)}): kernel({", ".join(passed)})', scope)
         entry = numba.cfunc(numba.void(*kinds), error_model='numpy')(scope['entry'])
         text = entry.inspect_llvm().replace(entry.native_name, _SYMBOL)
+        if 'NRT_MemInfo_alloc' in text:
+            raise ValueError(
+                f'the kernel {self.name} allocates memory, which kernels cannot; give it work '
+                'arrays, and copy rows in a loop'
+            )
         module = llvm.parse_assembly(_RUNTIME.sub(r'define internal \1 { unreachable }', text))
         code: bytes = _target_machine().emit_object(module)
         return code

@@ -122,3 +122,13 @@ def test_a_later_start_imports_no_numba():
         [sys.executable, '-c', code], env=environment, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+
+
+def _copied(image: FloatImage, factor: np.float32, out: FloatImageOut) -> None:
+    out[:] = image + factor
+
+
+def test_a_kernel_that_allocates_is_refused(fresh):
+    fresh()
+    with pytest.raises(ValueError, match='copied allocates memory'):
+        compile_kernels([Kernel(_copied)])

@@ -10,49 +10,75 @@ of the candidates, never a blend of two.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-import itertools
 import math
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from ..data import BoolArray, Float32Array, UInt8Array
+from ..kernels import (
+    ByteImage,
+    ByteImages,
+    FloatImage,
+    FloatImageOut,
+    FloatImages,
+    FloatImagesOut,
+    FloatRow,
+    FloatRowOut,
+    IndexRow,
+    IntImage,
+    IntImageOut,
+    Mask,
+    MaskOut,
+    MaskRowOut,
+    PlaceImage,
+    PlaceImageOut,
+    PlaceRow,
+    kernel,
+)
 
-Int16Array = npt.NDArray[np.int16]
-Int32Array = npt.NDArray[np.int32]
-IndexArray = npt.NDArray[np.int64]
-T = TypeVar('T', np.uint8, np.float32)
-
-# A slope is a mean over this window: wide enough to average the disparity steps of structured
-# light, narrow enough to stay on one surface. A smaller share of support is no slope at all.
-_SLOPE_WINDOW = 7
-_SLOPE_SUPPORT = 0.1
-# Neighbours whose inverse depths differ by more than this share lie on two surfaces.
-_SURFACE_STEP = 0.02
+# A slope is a mean over a window of seven: wide enough to average the disparity steps of
+# structured light, narrow enough to stay on one surface. Less support is no slope at all.
+_REACH = 3
+_SLOPE_SUPPORT = np.float32(4.9)
+# Neighbours whose inverse depths differ by more than this share lie on two surfaces; slopes look
+# at every second one.
+_SURFACE_STEP = np.float32(2 * 0.02)
 # A plane is not continued beyond this multiple of the depth of its source, nor nearer than its
 # inverse.
-_MAX_CONTINUATION = 1.5
+_MAX_CONTINUATION = np.float32(1.5)
 # The sum of the absolute differences of R, G and B that halves a candidate's weight.
-_COLOR_SCALE = 60.0
+_PER_COLOR_SCALE = np.float32(1 / 60.0)
 # A second viewpoint, projector or imager, to the right of the first leaves a shadow to the left of
 # a foreground, as wide as baseline times focal length times the step in inverse depth: 44 px m for
 # a Kinect v1 or an Xtion, 30 for a RealSense D435. There the background weighs more. It does not
 # take all, since the match also fails on the foreground's rim.
-_SHADOW_PX_M = 45.0
-_SHADOW_STEP = 0.05
-_SHADOW_WEIGHT = 4.0
+_SHADOW_PX_M = np.float32(45)
+_SHADOW_STEP = np.float32(0.05)
+_SHADOW_WEIGHT = np.float32(4)
 # Standard deviation of a filled depth, as a share of it: at its support, for every pixel away from
 # it, and for the candidates' mean distance from the chosen one. On the recording where that is
 # hardest two thirds of the errors lie within one.
-_STDDEV_FLOOR = 0.005
-_STDDEV_PER_PX = 0.0004
-_STDDEV_PER_SPREAD = 2.0
-# Hole pixels that are decided together: few enough for the cache, enough to keep both threads out
-# of the interpreter.
-_BLOCK = 16384
+_STDDEV_FLOOR = np.float32(0.005)
+_STDDEV_PER_PX = np.float32(0.0004)
+_STDDEV_PER_SPREAD = np.float32(2)
+# Images have a border of this many pixels that are no measurements and no holes.
+_BORDER = 2
+# Lengths of steps to neighbours, fractions of 65536 px: a path of such steps is as long as the
+# straight line to some 2 % (Borgefors 1986; OpenCV's DIST_L2 with a mask of 5).
+_STRAIGHT, _DIAGONAL, _KNIGHT = 65536, 91750, 143976
+_PX = np.float32(1 / 65536)
+_FAR = 1 << 30
+# The measurements that offer a surface to a hole pixel.
+_NEAREST, _LEFT, _RIGHT, _UP, _DOWN = range(5)
+_SOURCES = 5
+# A place is a row and a column in one number.
+_ROW, _COLUMN = 16, 0xFFFF
+# Pixels whose medians are found together: few enough for the cache, and all vectors full.
+_BLOCK, _VECTORS = 256, 64
+_NAN, _INF = np.float32(np.nan), np.float32(np.inf)
+_ZERO, _HALF, _ONE, _TWO = np.float32(0), np.float32(0.5), np.float32(1), np.float32(2)
 
 
 class Inpainting(NamedTuple):
@@ -69,52 +95,6 @@ class Inpainting(NamedTuple):
     depth_m: Float32Array
     stddev_m: Float32Array
     filled: BoolArray
-
-
-class _Surfaces(NamedTuple):
-    """What candidates are made of: flat images with a border of zeros, which ends every run.
-
-    Attributes:
-        inverse_depth: Float32Array, 1/m, 0 where nothing was measured.
-        slope_x, slope_y: Float32Array, 1/m per px.
-        color: Three int16 planes, or none.
-    """
-
-    inverse_depth: Float32Array
-    slope_x: Float32Array
-    slope_y: Float32Array
-    color: tuple[Int16Array, ...]
-
-
-class _End(NamedTuple):
-    """The measurements at one end of every run of hole pixels in one direction.
-
-    Attributes:
-        position: Float32Array, coordinate in px along which the run is counted.
-        offset, slope: Float32Array, the surface there, as offset + slope * coordinate (1/m).
-        seen: Float32Array, weight at a distance of 1 coordinate; 0 where the image ends.
-        color: Three int16 planes, or none.
-    """
-
-    position: Float32Array
-    offset: Float32Array
-    slope: Float32Array
-    seen: Float32Array
-    color: tuple[Int16Array, ...]
-
-
-class _Sight(NamedTuple):
-    """What every hole pixel sees in one direction and in the opposite one.
-
-    Attributes:
-        run: (N,) int32, the run of hole pixels that each lies on.
-        coordinate: (N,) float32, its coordinate along the run.
-        ends: The measurement before and after each run.
-    """
-
-    run: Int32Array
-    coordinate: Float32Array
-    ends: tuple[_End, _End]
 
 
 def inpaint(
@@ -154,25 +134,73 @@ def inpaint(
     if not (max_hole_px >= 0 and max_distance_m >= 0):
         raise ValueError('max_hole_px and max_distance_m must be 0 or greater.')
 
-    depth_m = np.ascontiguousarray(depth_m)
-    measured = np.isfinite(depth_m) & (depth_m > 0)
-    hole = ~measured
-    filled_m = np.where(measured, depth_m, np.float32(np.nan))
-    filled_stddev_m = np.full(depth_m.shape, np.nan, np.float32)
-    if stddev_m is not None:
-        np.copyto(filled_stddev_m, stddev_m, where=measured)
-    filled = narrow(hole, max_hole_px)
-    if not measured.any() or not filled.any():
-        return Inpainting(filled_m, filled_stddev_m, np.zeros_like(hole))
+    height, width = depth_m.shape
+    bordered = height + 2 * _BORDER, width + 2 * _BORDER
+    inner = np.s_[_BORDER : _BORDER + height, _BORDER : _BORDER + width]
+    inverse, hole = np.zeros(bordered, np.float32), np.zeros(bordered, np.bool_)
+    filled_m, filled_stddev_m = np.empty((2, height, width), np.float32)
+    if stddev_m is None:
+        stddev_m = np.full(depth_m.shape, np.nan, np.float32)
+    _measure(depth_m, stddev_m, inverse, hole, filled_m, filled_stddev_m)
+    filled = narrow(hole[inner], max_hole_px)
+    count = int(np.count_nonzero(filled))
+    if not count or hole[inner].all():
+        return Inpainting(filled_m, filled_stddev_m, np.zeros_like(filled))
 
-    chosen_m, chosen_stddev_m = _choose(filled_m, stddev_m, hole, filled, color)
-    at = np.flatnonzero(filled)
-    if 0 < max_distance_m < math.inf:
-        accepted = chosen_m <= max_distance_m
-        filled.ravel()[at] = accepted
-        at, chosen_m, chosen_stddev_m = at[accepted], chosen_m[accepted], chosen_stddev_m[accepted]
-    filled_m.ravel()[at] = chosen_m
-    filled_stddev_m.ravel()[at] = chosen_stddev_m
+    # Where runs of hole pixels begin and end along the rows.
+    flat = hole.ravel()
+    turns = np.flatnonzero(flat[1:] != flat[:-1])
+    distance = np.full(bordered, _FAR, np.int32)
+    distance[inner] = 0
+    nearest, up, down = np.empty((3, *bordered), np.uint32)
+    _look_up(turns, hole, distance, nearest, up)
+    _look_down(turns, hole, distance, nearest, down)
+
+    half = (height + 3) // 2, (width + 3) // 2
+    sparse = np.zeros((half[0] + 1, half[1] + 1), np.float32)
+    steps = np.zeros((4, half[1] + 2 * _REACH), np.float32)
+    sums = np.zeros((4, half[0] + 2 * _REACH, half[1]), np.float32)
+    slopes = np.empty((2, *half), np.float32)
+    _find_slopes(inverse, sparse, steps, sums, slopes)
+
+    if color is None:
+        guide = np.empty((0, 0, 3), np.uint8)
+    else:  # without the noise of its pixels
+        guide = np.asarray(cv2.GaussianBlur(np.ascontiguousarray(color), (3, 3), 0), np.uint8)
+    longest = width + _VECTORS
+    sources = np.empty((_SOURCES, longest), np.uint32)
+    offers, row = np.ones((2, _SOURCES, longest), np.float32), np.ones((4, longest), np.float32)
+    chosen, doubt = np.empty((2, height, width), np.float32)
+    _choose(
+        turns,
+        inverse,
+        slopes,
+        distance,
+        nearest,
+        up,
+        down,
+        guide,
+        sources,
+        offers,
+        row,
+        chosen,
+        doubt,
+    )
+    window = np.zeros((26, _BLOCK + longest), np.float32)
+    _settle(
+        turns,
+        nearest,
+        chosen,
+        doubt,
+        stddev_m,
+        max_distance_m or math.inf,
+        inverse,
+        window[25],
+        window,
+        filled_m,
+        filled_stddev_m,
+        filled,
+    )
     return Inpainting(filled_m, filled_stddev_m, filled)
 
 
@@ -187,64 +215,6 @@ def narrow(hole: BoolArray, max_hole_px: float) -> BoolArray:
     wide = cv2.dilate(fits, square, anchor=(side - 1, side - 1), borderValue=0)
     narrow: BoolArray = hole & (wide == 0)
     return narrow
-
-
-def _choose(
-    measured_m: Float32Array,
-    stddev_m: Float32Array | None,
-    hole: BoolArray,
-    wanted: BoolArray,
-    color: UInt8Array | None,
-) -> tuple[Float32Array, Float32Array]:
-    """Chooses depths and standard deviations (N,) for the wanted hole pixels, in scan order."""
-    inverse = np.zeros((hole.shape[0] + 2, hole.shape[1] + 2), np.float32)
-    inner = inverse[1:-1, 1:-1]
-    np.reciprocal(measured_m, out=inner)
-    np.copyto(inner, np.float32(0), where=hole)
-    gaps = _bordered(hole.view(np.uint8), 0)
-    at = np.flatnonzero(_bordered(wanted.view(np.uint8), 0).view(np.bool_))
-    y, x = np.divmod(at.astype(np.int32), np.int32(gaps.shape[1]))
-    y, x = y.astype(np.float32), x.astype(np.float32)
-    chosen, spread = np.empty((2, at.size), np.float32)
-
-    with ThreadPoolExecutor(1) as worker:
-        search = worker.submit(_nearest, inverse > 0, at)
-        surfaces = _Surfaces(inverse.ravel(), *_slopes(inverse), _smoothed(color))
-        nearest = search.result()
-
-        sighted = worker.submit(_line_of_sight, surfaces, gaps, at, x, down=False)
-        vertical = _line_of_sight(surfaces, gaps, at, y, down=True)
-        horizontal = sighted.result()
-        background = _shadowed_background(horizontal)
-
-        def vote(blocks: list[slice]) -> None:
-            for block in blocks:
-                values, weights = _candidates(
-                    surfaces, horizontal, vertical, nearest, at, block, gaps.shape[1]
-                )
-                behind = values < background.take(horizontal.run[block])
-                weights *= np.where(behind, np.float32(_SHADOW_WEIGHT), np.float32(1))
-                chosen[block], spread[block] = _weighted_median(values, weights)
-
-        blocks = [slice(start, start + _BLOCK) for start in range(0, at.size, _BLOCK)]
-        half = worker.submit(vote, blocks[::2])
-        vote(blocks[1::2])
-        half.result()
-
-    flat = inverse.ravel()
-    flat[at] = chosen
-    # A stray choice is taken back, and the median makes no value that no pixel has.
-    inner[:] = cv2.medianBlur(inner.copy(), 5)
-    median = flat.take(at)
-    # Zero stands for pixels that stay empty.
-    depth_m: Float32Array = np.reciprocal(np.where(median > 0, median, chosen))
-    source, distance_px = nearest
-    doubt = _STDDEV_FLOOR + _STDDEV_PER_PX * distance_px + _STDDEV_PER_SPREAD * spread / chosen
-    deviation_m = depth_m * doubt
-    if stddev_m is not None:
-        source_stddev_m = np.nan_to_num(_bordered(stddev_m, 0).ravel().take(source))
-        np.hypot(deviation_m, source_stddev_m, out=deviation_m)
-    return depth_m, deviation_m
 
 
 def without_strays(depth_m: Float32Array, filled: BoolArray) -> Float32Array:
@@ -262,186 +232,461 @@ def without_strays(depth_m: Float32Array, filled: BoolArray) -> Float32Array:
     return result
 
 
-def _bordered(image: npt.NDArray[T], value: float) -> npt.NDArray[T]:
-    bordered = cv2.copyMakeBorder(image, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=value)
-    return bordered.view(image.dtype)
+@kernel
+def _measure(
+    depth_m: FloatImage,
+    stddev_m: FloatImage,
+    inverse: FloatImageOut,
+    hole: MaskOut,
+    measured_m: FloatImageOut,
+    measured_stddev_m: FloatImageOut,
+) -> None:
+    height, width = depth_m.shape
+    for y in range(height):
+        for x in range(width):
+            z_m = depth_m[y, x]
+            measured = (z_m > _ZERO) & (z_m < _INF)
+            inverse[y + _BORDER, x + _BORDER] = _ONE / z_m if measured else _ZERO
+            hole[y + _BORDER, x + _BORDER] = not measured
+            measured_m[y, x] = z_m if measured else _NAN
+            measured_stddev_m[y, x] = stddev_m[y, x] if measured else _NAN
 
 
-def _smoothed(color: UInt8Array | None) -> tuple[Int16Array, ...]:
-    """Removes the pixel noise of a colour image."""
-    if color is None:
-        return ()
-    planes = cv2.split(cv2.GaussianBlur(np.ascontiguousarray(color), (3, 3), 0))
-    return tuple(
-        _bordered(np.asarray(plane, np.uint8), 0).ravel().astype(np.int16) for plane in planes
-    )
+@kernel
+def _look_up(
+    turns: IndexRow, hole: Mask, distance: IntImageOut, nearest: PlaceImageOut, up: PlaceImageOut
+) -> None:
+    pitch = hole.shape[1]
+    for run in range(len(turns) // 2):
+        y = turns[2 * run] // pitch
+        for x in range(turns[2 * run] + 1 - y * pitch, turns[2 * run + 1] + 1 - y * pitch):
+            up[y, x] = up[y - 1, x] if hole[y - 1, x] else y - 1
+            place = (y << _ROW) + x
+            best, by = _FAR, place
+            best, by = _shorter(distance[y - 2, x - 1] + _KNIGHT, _at(y - 2, x - 1), best, by)
+            best, by = _shorter(distance[y - 2, x + 1] + _KNIGHT, _at(y - 2, x + 1), best, by)
+            best, by = _shorter(distance[y - 1, x - 2] + _KNIGHT, _at(y - 1, x - 2), best, by)
+            best, by = _shorter(distance[y - 1, x - 1] + _DIAGONAL, _at(y - 1, x - 1), best, by)
+            best, by = _shorter(distance[y - 1, x] + _STRAIGHT, _at(y - 1, x), best, by)
+            best, by = _shorter(distance[y - 1, x + 1] + _DIAGONAL, _at(y - 1, x + 1), best, by)
+            best, by = _shorter(distance[y - 1, x + 2] + _KNIGHT, _at(y - 1, x + 2), best, by)
+            best, by = _shorter(distance[y, x - 1] + _STRAIGHT, _at(y, x - 1), best, by)
+            by_y, by_x = by >> _ROW, by & _COLUMN
+            nearest[y, x] = nearest[by_y, by_x] if distance[by_y, by_x] > 0 else by
+            distance[y, x] = best
 
 
-def _nearest(valid: BoolArray, at: IndexArray) -> tuple[IndexArray, Float32Array]:
-    """Finds the measurement nearest to each hole pixel: its flat index and distance in px."""
-    distance_px, labels = cv2.distanceTransformWithLabels(
-        np.logical_not(valid).view(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
-    )
-    # OpenCV numbers the measured pixels in scan order, from one.
-    label = np.asarray(labels, np.int32).ravel().take(at)
-    distance = np.asarray(distance_px, np.float32).ravel().take(at)
-    return np.flatnonzero(valid).take(label - 1), distance
+@kernel
+def _look_down(
+    turns: IndexRow, hole: Mask, distance: IntImageOut, nearest: PlaceImageOut, down: PlaceImageOut
+) -> None:
+    pitch = hole.shape[1]
+    for run in range(len(turns) // 2 - 1, -1, -1):
+        y = turns[2 * run] // pitch
+        for x in range(turns[2 * run + 1] - y * pitch, turns[2 * run] - y * pitch, -1):
+            down[y, x] = down[y + 1, x] if hole[y + 1, x] else y + 1
+            place = (y << _ROW) + x
+            best, by = distance[y, x], place
+            best, by = _shorter(distance[y + 2, x + 1] + _KNIGHT, _at(y + 2, x + 1), best, by)
+            best, by = _shorter(distance[y + 2, x - 1] + _KNIGHT, _at(y + 2, x - 1), best, by)
+            best, by = _shorter(distance[y + 1, x + 2] + _KNIGHT, _at(y + 1, x + 2), best, by)
+            best, by = _shorter(distance[y + 1, x + 1] + _DIAGONAL, _at(y + 1, x + 1), best, by)
+            best, by = _shorter(distance[y + 1, x] + _STRAIGHT, _at(y + 1, x), best, by)
+            best, by = _shorter(distance[y + 1, x - 1] + _DIAGONAL, _at(y + 1, x - 1), best, by)
+            best, by = _shorter(distance[y + 1, x - 2] + _KNIGHT, _at(y + 1, x - 2), best, by)
+            best, by = _shorter(distance[y, x + 1] + _STRAIGHT, _at(y, x + 1), best, by)
+            by_y, by_x = by >> _ROW, by & _COLUMN
+            nearest[y, x] = nearest[by_y, by_x] if distance[by_y, by_x] > 0 else by
+            distance[y, x] = best
 
 
-def _slopes(inverse: Float32Array) -> tuple[Float32Array, Float32Array]:
-    """Slopes of inverse depth along x and y (1/m per px), each a mean over one surface.
+def _at(y: int, x: int) -> int:
+    return (y << _ROW) + x
+
+
+def _shorter(length: int, by: int, least: int, least_by: int) -> tuple[int, int]:
+    closer = length < least
+    return (length if closer else least), (by if closer else least_by)
+
+
+@kernel
+def _find_slopes(
+    inverse: FloatImage,
+    sparse: FloatImageOut,
+    steps: FloatImageOut,
+    sums: FloatImagesOut,
+    slopes: FloatImagesOut,
+) -> None:
+    """Find slopes of inverse depth along x and y, each a mean over one surface.
 
     Every second row and column are enough for a mean.
-
-    Returns:
-        Two images of half the height and width, rounded up.
     """
-    sparse = np.ascontiguousarray(inverse[::2, ::2])
-    slopes = []
-    for axis in (1, 0):
-        before = sparse[:, :-1] if axis else sparse[:-1]
-        after = sparse[:, 1:] if axis else sparse[1:]
-        step = after - before
-        # Also false where either is zero, which is no measurement.
-        same = np.abs(step) < 2 * _SURFACE_STEP * np.minimum(before, after)
-        step *= same
-        total, count = (
-            cv2.boxFilter(
-                cv2.copyMakeBorder(image, 0, 1 - axis, 0, axis, cv2.BORDER_CONSTANT, value=0),
-                cv2.CV_32F,
-                (_SLOPE_WINDOW, _SLOPE_WINDOW),
-                normalize=False,
-                borderType=cv2.BORDER_CONSTANT,
-            )
-            for image in (step, same.view(np.uint8))
+    height, width = slopes.shape[1:]
+    for y in range(height):
+        for x in range(width):
+            sparse[y, x] = inverse[2 * y + 1, 2 * x + 1]
+    for y in range(height):
+        _step(sparse[y], sparse[y, 1:], steps[0, _REACH:], steps[1, _REACH:])
+        _step(sparse[y], sparse[y + 1], steps[2, _REACH:], steps[3, _REACH:])
+        for kind in range(4):
+            _sum_along(steps[kind], sums[kind, y + _REACH])
+    for y in range(height):
+        for axis in range(2):
+            _slope(sums[2 * axis, y:], sums[2 * axis + 1, y:], slopes[axis, y])
+
+
+def _step(before: FloatRow, after: FloatRow, step: FloatRowOut, same: FloatRowOut) -> None:
+    for x in range(len(after) - 1):
+        # Nothing is the same as no measurement.
+        is_same = abs(after[x] - before[x]) < _SURFACE_STEP * min(before[x], after[x])
+        step[x] = after[x] - before[x] if is_same else _ZERO
+        same[x] = _ONE if is_same else _ZERO
+
+
+def _sum_along(row: FloatRow, sums: FloatRowOut) -> None:
+    for x in range(len(sums)):
+        sums[x] = (
+            row[x] + row[x + 1] + row[x + 2] + row[x + 3] + row[x + 4] + row[x + 5] + row[x + 6]
         )
-        enough = count >= _SLOPE_SUPPORT * _SLOPE_WINDOW**2
-        slopes.append(total * enough / (2 * np.maximum(count, 1)))
-    return slopes[0], slopes[1]
 
 
-def _runs(gaps: UInt8Array, stride: int) -> tuple[IndexArray, IndexArray]:
-    """Finds unbroken lines of hole pixels that are `stride` apart in the flat image.
-
-    Returns:
-        Flat index of the first pixel and length of every run.
-    """
-    lines = cv2.transpose(gaps.reshape(-1, stride)).ravel()
-    turns = np.flatnonzero(lines[1:] != lines[:-1]) + 1
-    starts, stops = turns[::2], turns[1::2]
-    column, row = np.divmod(starts, gaps.size // stride)
-    return row * stride + column, stops - starts
+def _slope(steps: FloatImage, same: FloatImage, slope: FloatRowOut) -> None:
+    for x in range(len(slope)):
+        total, count = _ZERO, _ZERO
+        for y in range(2 * _REACH + 1):
+            total += steps[y, x]
+            count += same[y, x]
+        slope[x] = total / (_TWO * count) if count >= _SLOPE_SUPPORT else _ZERO
 
 
-def _line_of_sight(
-    surfaces: _Surfaces, gaps: UInt8Array, at: IndexArray, coordinate: Float32Array, *, down: bool
-) -> _Sight:
-    """Finds what hole pixels see to the left and right, or looking up and down."""
-    pitch = gaps.shape[1]
-    stride = pitch if down else 1
-    first, length = _runs(gaps, stride)
-    pixel = np.arange(0, length.sum() * stride, stride)
-    pixel += np.repeat(first - stride * (np.cumsum(length) - length), length)
-    run = np.empty(gaps.size, np.int32)
-    run[pixel] = np.repeat(np.arange(first.size, dtype=np.int32), length)
-    ends = []
-    for source in (first - stride, first + length * stride):
-        y, x = np.divmod(source.astype(np.int32), np.int32(pitch))
-        position = (y if down else x).astype(np.float32)
-        inverse = surfaces.inverse_depth.take(source)
-        sparse = surfaces.slope_x.shape[1] * (y >> 1) + (x >> 1)
-        slope = (surfaces.slope_y if down else surfaces.slope_x).take(sparse)
-        steepest = (inverse * np.float32(_MAX_CONTINUATION - 1) / length).astype(np.float32)
-        slope = np.clip(slope, -steepest, steepest)
-        ends.append(
-            _End(
-                position,
-                inverse - slope * position,
-                slope,
-                (inverse > 0).astype(np.float32),
-                tuple(plane.take(source) for plane in surfaces.color),
+@kernel
+def _choose(
+    turns: IndexRow,
+    inverse: FloatImage,
+    slopes: FloatImages,
+    distance: IntImage,
+    nearest: PlaceImage,
+    up: PlaceImage,
+    down: PlaceImage,
+    guide: ByteImages,
+    sources: PlaceImageOut,
+    offers: FloatImagesOut,
+    row: FloatImageOut,
+    chosen: FloatImageOut,
+    doubt: FloatImageOut,
+) -> None:
+    pitch = inverse.shape[1]
+    values, weights = offers[0], offers[1]
+    background, away_px, chosen_row, doubt_row = row[0], row[1], row[2], row[3]
+    first = 0
+    while first < len(turns) // 2:
+        # All runs of a row.
+        y, count, run = turns[2 * first] // pitch, 0, first
+        while run < len(turns) // 2 and turns[2 * run] // pitch == y:
+            left, right = turns[2 * run] - y * pitch, turns[2 * run + 1] + 1 - y * pitch
+            end = count + right - left - 1
+            for x in range(left + 1, right):
+                away_px[count + x - left - 1] = _PX * np.float32(distance[y, x])
+            _offer_plane(
+                y,
+                left + 1,
+                nearest[y, left + 1 : right],
+                away_px[count:end],
+                inverse,
+                slopes,
+                values[_NEAREST, count:end],
+                weights[_NEAREST, count:end],
             )
-        )
-    return _Sight(run.take(at), coordinate, (ends[0], ends[1]))
+            _offer_along_row(
+                left,
+                right,
+                left,
+                inverse[y, left],
+                slopes[0, y - 1 >> 1, left - 1 >> 1],
+                values[_LEFT, count:end],
+                weights[_LEFT, count:end],
+            )
+            _offer_along_row(
+                left,
+                right,
+                right,
+                inverse[y, right],
+                slopes[0, y - 1 >> 1, right - 1 >> 1],
+                values[_RIGHT, count:end],
+                weights[_RIGHT, count:end],
+            )
+            _offer_along_column(
+                y,
+                left + 1,
+                up[y, left + 1 : right],
+                down[y, left + 1 : right],
+                inverse,
+                slopes[1],
+                values[_UP, count:end],
+                weights[_UP, count:end],
+            )
+            _offer_along_column(
+                y,
+                left + 1,
+                down[y, left + 1 : right],
+                up[y, left + 1 : right],
+                inverse,
+                slopes[1],
+                values[_DOWN, count:end],
+                weights[_DOWN, count:end],
+            )
+            background[count:end] = _shadowed_background(
+                inverse[y, left], inverse[y, right], right - left - 1
+            )
+            if len(guide) > 0:
+                for x in range(left + 1, right):
+                    at = count + x - left - 1
+                    sources[_NEAREST, at] = nearest[y, x]
+                    sources[_LEFT, at], sources[_RIGHT, at] = _at(y, left), _at(y, right)
+                    sources[_UP, at], sources[_DOWN, at] = _at(up[y, x], x), _at(down[y, x], x)
+                for number in range(_SOURCES):
+                    _prefer_likeness(
+                        guide,
+                        guide[y - _BORDER, left + 1 - _BORDER :],
+                        sources[number, count:end],
+                        weights[number, count:end],
+                    )
+            count, run = end, run + 1
+        full = -(-count // _VECTORS) * _VECTORS
+        _vote(values, weights, background[:full], away_px, chosen_row, doubt_row)
+        count = 0
+        for done in range(first, run):
+            left, right = turns[2 * done] - y * pitch, turns[2 * done + 1] + 1 - y * pitch
+            end = count + right - left - 1
+            _copy(chosen_row[count:end], chosen[y - _BORDER, left + 1 - _BORDER :])
+            _copy(doubt_row[count:end], doubt[y - _BORDER, left + 1 - _BORDER :])
+            count = end
+        first = run
 
 
-def _shadowed_background(horizontal: _Sight) -> Float32Array:
-    """Inverse depth behind which lies the background of a shadow, per run; 0 for no shadow."""
-    left, right = (end.offset + end.slope * end.position for end in horizontal.ends)
-    width_px = horizontal.ends[1].position - horizontal.ends[0].position - 1
+def _offer_plane(
+    y: int,
+    first_x: int,
+    source: PlaceRow,
+    away_px: FloatRow,
+    inverse: FloatImage,
+    slopes: FloatImages,
+    value: FloatRowOut,
+    weight: FloatRowOut,
+) -> None:
+    for i in range(len(source)):
+        source_y, source_x = source[i] >> _ROW, source[i] & _COLUMN
+        there = inverse[source_y, source_x]
+        slope_x = slopes[0, source_y - 1 >> 1, source_x - 1 >> 1]
+        slope_y = slopes[1, source_y - 1 >> 1, source_x - 1 >> 1]
+        plane = there + slope_x * np.float32(first_x + i - source_x)
+        plane += slope_y * np.float32(y - source_y)
+        value[i] = min(max(plane, there / _MAX_CONTINUATION), there * _MAX_CONTINUATION)
+        weight[i] = _ONE / away_px[i]
+
+
+def _offer_along_row(
+    left: int,
+    right: int,
+    source: int,
+    there: np.float32,
+    slope: np.float32,
+    value: FloatRowOut,
+    weight: FloatRowOut,
+) -> None:
+    steepest = there * (_MAX_CONTINUATION - _ONE) / np.float32(right - left - 1)
+    slope = min(max(slope, -steepest), steepest)
+    offset = there - slope * np.float32(source - 1)
+    # The border of the image, where nothing is seen, has no weight.
+    seen = _ONE if there > _ZERO else _ZERO
+    for i in range(len(value)):
+        value[i] = slope * np.float32(left + i) + offset
+        weight[i] = seen / abs(np.float32(left + 1 + i - source))
+
+
+def _offer_along_column(
+    y: int,
+    first_x: int,
+    source_y: PlaceRow,
+    opposite_y: PlaceRow,
+    inverse: FloatImage,
+    slopes: FloatImage,
+    value: FloatRowOut,
+    weight: FloatRowOut,
+) -> None:
+    for i in range(len(source_y)):
+        there = inverse[source_y[i], first_x + i]
+        height = np.float32(abs(np.int64(opposite_y[i]) - np.int64(source_y[i])) - 1)
+        steepest = there * (_MAX_CONTINUATION - _ONE) / height
+        slope = slopes[source_y[i] - 1 >> 1, first_x + i - 1 >> 1]
+        slope = min(max(slope, -steepest), steepest)
+        offset = there - slope * np.float32(source_y[i] - 1)
+        value[i] = slope * np.float32(y - 1) + offset
+        seen = _ONE if there > _ZERO else _ZERO
+        weight[i] = seen / np.float32(abs(y - np.int64(source_y[i])))
+
+
+def _shadowed_background(left: np.float32, right: np.float32, width_px: int) -> np.float32:
+    """Inverse depth behind which lies the background of a shadow; 0 for no shadow."""
     step = right - left
-    shadow = (left > 0) & (step > _SHADOW_STEP * right) & (width_px < _SHADOW_PX_M * step)
-    between = np.sqrt(np.maximum(left * right, 0))
-    return np.asarray(np.where(shadow, between, 0), np.float32)
+    shadow = (left > _ZERO) & (step > _SHADOW_STEP * right)
+    shadow &= np.float32(width_px) < _SHADOW_PX_M * step
+    between: np.float32 = np.float32(math.sqrt(left * right)) if shadow else _ZERO
+    return between
 
 
-def _candidates(
-    surfaces: _Surfaces,
-    horizontal: _Sight,
-    vertical: _Sight,
-    nearest: tuple[IndexArray, Float32Array],
-    at: IndexArray,
-    block: slice,
-    pitch: int,
-) -> tuple[Float32Array, Float32Array]:
-    """Inverse depths (1/m) offered to a block of n hole pixels, and their weights: (5, n)."""
-    source, distance_px = nearest[0][block], nearest[1][block]
-    at = at[block]
-    pixel_color = [plane.take(at) for plane in surfaces.color]
-    values, weights = np.empty((2, 5, at.size), np.float32)
-
-    inverse = surfaces.inverse_depth.take(source)
-    source_y, source_x = np.divmod(source.astype(np.int32), np.int32(pitch))
-    sparse = (source_y >> 1) * np.int32(surfaces.slope_x.shape[1]) + (source_x >> 1)
-    slope_x, slope_y = surfaces.slope_x.take(sparse), surfaces.slope_y.take(sparse)
-    plane = inverse + slope_x * (horizontal.coordinate[block] - source_x.astype(np.float32))
-    plane += slope_y * (vertical.coordinate[block] - source_y.astype(np.float32))
-    limit = np.float32(_MAX_CONTINUATION)
-    values[0] = np.minimum(np.maximum(plane, inverse / limit), inverse * limit)
-    weights[0] = 1 / distance_px
-    if pixel_color:
-        weights[0] *= _likeness(pixel_color, [p.take(source) for p in surfaces.color])
-
-    row = 1
-    for sight in (horizontal, vertical):
-        run, coordinate = sight.run[block].astype(np.int64), sight.coordinate[block]
-        for end in sight.ends:
-            np.multiply(end.slope.take(run), coordinate, out=values[row])
-            values[row] += end.offset.take(run)
-            distance = np.abs(coordinate - end.position.take(run))
-            np.divide(end.seen.take(run), distance, out=weights[row])
-            if pixel_color:
-                weights[row] *= _likeness(pixel_color, [p.take(run) for p in end.color])
-            row += 1
-    return values, weights
+def _prefer_likeness(
+    guide: ByteImages, colors: ByteImage, source: PlaceRow, weight: FloatRowOut
+) -> None:
+    height, width = guide.shape[:2]
+    for i in range(len(source)):
+        y = min(max(np.int64(source[i] >> _ROW) - _BORDER, 0), height - 1)
+        x = min(max(np.int64(source[i] & _COLUMN) - _BORDER, 0), width - 1)
+        apart = abs(np.int32(colors[i, 0]) - np.int32(guide[y, x, 0]))
+        apart += abs(np.int32(colors[i, 1]) - np.int32(guide[y, x, 1]))
+        apart += abs(np.int32(colors[i, 2]) - np.int32(guide[y, x, 2]))
+        ratio = np.float32(apart) * _PER_COLOR_SCALE
+        weight[i] *= _ONE / (_ONE + ratio * ratio)
 
 
-def _likeness(pixel: list[Int16Array], source: list[Int16Array]) -> Float32Array:
-    """Weight of a candidate, from the colours of its source and of the pixel it is offered to."""
-    red, green, blue = (np.abs(a - b) for a, b in zip(pixel, source, strict=True))
-    ratio = (red + green + blue) * np.float32(1 / _COLOR_SCALE)
-    weight: Float32Array = np.reciprocal(1 + ratio * ratio)
-    return weight
+def _vote(
+    values: FloatImage,
+    weights: FloatImage,
+    background: FloatRow,
+    away_px: FloatRow,
+    chosen: FloatRowOut,
+    doubt: FloatRowOut,
+) -> None:
+    """Choose the weighted median: it has the least weighted distance to all the others."""
+    for x in range(len(background)):
+        choice, least, total = _ZERO, _INF, _ZERO
+        for number in range(_SOURCES):
+            cost = _ZERO
+            for other in range(_SOURCES):
+                distance = abs(values[number, x] - values[other, x])
+                behind = values[other, x] < background[x]
+                cost += distance * (weights[other, x] * (_SHADOW_WEIGHT if behind else _ONE))
+            behind = values[number, x] < background[x]
+            weight = weights[number, x] * (_SHADOW_WEIGHT if behind else _ONE)
+            better = (weight > _ZERO) & (cost < least)
+            choice = values[number, x] if better else choice
+            least = cost if better else least
+            total += weight
+        chosen[x] = choice
+        spread = least / total / choice
+        doubt[x] = _STDDEV_FLOOR + _STDDEV_PER_PX * away_px[x] + _STDDEV_PER_SPREAD * spread
 
 
-def _weighted_median(
-    values: Float32Array, weights: Float32Array
-) -> tuple[Float32Array, Float32Array]:
-    """Chooses, for each column, the value with the least weighted distance to all the others.
+@kernel
+def _settle(
+    turns: IndexRow,
+    nearest: PlaceImage,
+    chosen: FloatImage,
+    doubt: FloatImage,
+    stddev_m: FloatImage,
+    farthest_m: np.float32,
+    inverse: FloatImageOut,
+    source_m: FloatRowOut,
+    window: FloatImageOut,
+    filled_m: FloatImageOut,
+    filled_stddev_m: FloatImageOut,
+    filled: MaskOut,
+) -> None:
+    """Take a stray choice back: the median around it makes no value that no pixel has."""
+    pitch = inverse.shape[1]
+    for run in range(len(turns) // 2):
+        y = turns[2 * run] // pitch
+        for x in range(turns[2 * run] + 1 - y * pitch, turns[2 * run + 1] + 1 - y * pitch):
+            wanted = filled[y - _BORDER, x - _BORDER]
+            inverse[y, x] = chosen[y - _BORDER, x - _BORDER] if wanted else _ZERO
+    _repeat_border(inverse)
+    first = count = 0
+    for run in range(len(turns) // 2):
+        y = turns[2 * run] // pitch
+        left, right = turns[2 * run] - y * pitch, turns[2 * run + 1] + 1 - y * pitch
+        for down in range(5):
+            for across in range(5):
+                _copy(
+                    inverse[y + down - 2, left + across - 1 : right + across - 2],
+                    window[5 * down + across, count:],
+                )
+        for x in range(left + 1, right):
+            source = nearest[y, x]
+            source_m[count] = stddev_m[(source >> _ROW) - _BORDER, (source & _COLUMN) - _BORDER]
+            count += 1
+        if count < _BLOCK and run + 1 < len(turns) // 2:
+            continue
+        _median(window, -(-count // _VECTORS) * _VECTORS)
+        count = 0
+        for done in range(first, run + 1):
+            y = turns[2 * done] // pitch
+            x, end = turns[2 * done] - y * pitch - 1, turns[2 * done + 1] - y * pitch - 1
+            _fill(
+                window[1, count:],
+                chosen[y - _BORDER, x:],
+                doubt[y - _BORDER, x:],
+                source_m[count:],
+                farthest_m,
+                filled_m[y - _BORDER, x:end],
+                filled_stddev_m[y - _BORDER, x:],
+                filled[y - _BORDER, x:],
+            )
+            count += end - x
+        first, count = run + 1, 0
 
-    Returns:
-        The values, and their weighted mean distance to the others.
+
+def _fill(
+    median: FloatRow,
+    chosen: FloatRow,
+    doubt: FloatRow,
+    source_m: FloatRow,
+    farthest_m: np.float32,
+    filled_m: FloatRowOut,
+    filled_stddev_m: FloatRowOut,
+    filled: MaskRowOut,
+) -> None:
+    for x in range(len(filled_m)):
+        # Zero stands for pixels that stay empty.
+        z_m = _ONE / (median[x] if median[x] > _ZERO else chosen[x])
+        known = filled[x] & (z_m <= farthest_m)
+        own_m, its_m = z_m * doubt[x], source_m[x] if source_m[x] == source_m[x] else _ZERO
+        filled_m[x] = z_m if known else _NAN
+        filled_stddev_m[x] = math.sqrt(own_m * own_m + its_m * its_m) if known else _NAN
+        filled[x] = known
+
+
+def _repeat_border(image: FloatImageOut) -> None:
+    bottom, right = image.shape[0] - _BORDER, image.shape[1] - _BORDER
+    for border in range(_BORDER):
+        for y in range(_BORDER, bottom):
+            image[y, border] = image[y, _BORDER]
+            image[y, right + border] = image[y, right - 1]
+    for border in range(_BORDER):
+        _copy(image[_BORDER], image[border])
+        _copy(image[bottom - 1], image[bottom + border])
+
+
+def _median(rows: FloatImageOut, count: int) -> None:
+    """Bring the medians of 25 rows into the second.
+
+    Neither the least nor the greatest of more than half of the values is the median: both are
+    dropped for one of the others, until three are left.
     """
-    cost = np.zeros_like(values)
-    apart, share = np.empty((2, values.shape[1]), np.float32)
-    for i, j in itertools.combinations(range(len(values)), 2):
-        np.subtract(values[i], values[j], out=apart)
-        np.abs(apart, out=apart)
-        cost[i] += np.multiply(apart, weights[j], out=share)
-        cost[j] += np.multiply(apart, weights[i], out=share)
-    np.copyto(cost, np.float32(np.inf), where=weights == 0)
-    median, least = values[0].copy(), cost[0].copy()
-    for value, its_cost in zip(values[1:], cost[1:], strict=True):
-        np.copyto(median, value, where=its_cost < least)
-        np.minimum(least, its_cost, out=least)
-    return median, least / weights.sum(axis=0)
+    for size in range(14, 2, -1):
+        for number in range(1, size):
+            _sort(rows[0, :count], rows[number, :count])
+        for number in range(1, size - 1):
+            _sort(rows[number, :count], rows[size - 1, :count])
+        if size > 3:
+            _copy(rows[28 - size, :count], rows[0])
+
+
+def _copy(row: FloatRow, out: FloatRowOut) -> None:
+    for x in range(len(row)):
+        out[x] = row[x]
+
+
+def _sort(low: FloatRowOut, high: FloatRowOut) -> None:
+    for i in range(len(low)):
+        lower, higher = min(low[i], high[i]), max(low[i], high[i])
+        low[i], high[i] = lower, higher
