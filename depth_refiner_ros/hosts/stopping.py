@@ -20,20 +20,24 @@ _PATIENCE_S = 1.5
 class Stopping:
     """Waits for Ctrl-C or SIGTERM.
 
-    Until `then` is called, the process ends at once. After that it is
-    given a second and a half: a frame in work, or a model that is being compiled, cannot be
-    broken off, and nobody shall wait for it.
+    Until `then` is called, the process ends at once. After that it has a second and a half: a
+    frame in work, or a model that is being compiled, cannot be broken off, and nobody waits for
+    it.
     """
 
     def __init__(self) -> None:
         self._then: Callable[[], object] | None = None
         self._lock = threading.Lock()
-        # Threads inherit this: whoever starts before it would still be interrupted.
+        # Threads inherit this. Those that started before it, as NumPy's, still get signals; what
+        # Python makes of these is passed on.
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-        threading.Thread(target=self._wait, name='signals', daemon=True).start()
+        waiting = threading.Thread(target=self._wait, name='signals', daemon=True)
+        waiting.start()
+        for number in _SIGNALS:
+            signal.signal(number, lambda n, _: signal.pthread_kill(waiting.ident or 0, n))
 
     def then(self, action: Callable[[], object]) -> None:
-        """Say what ends the process from now on; called on a thread of its own."""
+        """Set what ends the process from now on; it is called on a thread of its own."""
         with self._lock:
             self._then = action
 
