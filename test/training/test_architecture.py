@@ -6,7 +6,7 @@ from ..import_graph import circle, imported, modules_of
 
 # What stands on a floor imports from the floors below it, and from its own room.
 FLOORS = (
-    {'running', 'onnx_export', 'shards', 'photometric', 'render', 'datasets'},
+    {'running', 'onnx_export', 'folding', 'shards', 'photometric', 'render', 'datasets'},
     {'sensors', 'networks'},
     {'examples', 'refiners'},
     {'pairs'},

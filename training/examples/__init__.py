@@ -7,17 +7,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ..render import ROOM_SHARE, Renderer, Rendering, sample_batch
+from ..render import (
+    FURNISHED_SHARE,
+    ROOM_SHARE,
+    Renderer,
+    Rendering,
+    sample_batch,
+    sample_scenes,
+)
 from ..render.scenes import rng_of
 from ..sensors import View, draw_sensor
 from ..shards import complete_shards, shard_path
+
+if TYPE_CHECKING:  # embree and numba are needed only where there are models
+    from ..render.mesh_renderer import MeshRenderer
 
 TRUTH_UNIT_M = 2e-4
 """Step of stored true depth: 13 m in 16 bits, and finer than any sensor's noise."""
@@ -70,8 +80,10 @@ def make_examples(
     measurements: int = 2,
     height: int = 480,
     width: int = 640,
+    views: int = 1,
     room_share: float = ROOM_SHARE,
-    renderer: Renderer | None = None,
+    furnished_share: float = FURNISHED_SHARE,
+    renderer: Renderer | MeshRenderer | None = None,
     device: torch.device | str = 'cpu',
 ) -> Examples:
     """Render scenes and measure each with sensors drawn at random.
@@ -82,14 +94,24 @@ def make_examples(
         measurements: How many of each scene, each by another sensor; 0 for colour and truth alone.
         height: Rows, pixels.
         width: Columns, pixels.
+        views: Cameras in each scene.
         room_share: Share of the cameras that see the room; the others see what stands in it.
-        renderer: A plain one unless given.
+        furnished_share: Share of the scenes that are furnished, with a renderer that has models.
+        renderer: A plain one unless given; a `MeshRenderer` furnishes the scenes with its models.
         device: Where to compute.
     """
-    world, cameras = sample_batch(
-        seed, indices, height=height, width=width, room_share=room_share, device=device
-    )
-    rendering = (renderer or Renderer())(world, cameras)
+    if renderer is None or isinstance(renderer, Renderer):
+        world, cameras = sample_batch(
+            seed, indices, height=height, width=width, views=views, room_share=room_share,
+            device=device,
+        )  # fmt: skip
+        rendering = (renderer or Renderer())(world, cameras)
+    else:
+        scenes, cameras = sample_scenes(
+            seed, indices, height=height, width=width, views=views, room_share=room_share,
+            assets=renderer.assets, furnished_share=furnished_share,
+        )  # fmt: skip
+        rendering = renderer(scenes, cameras)
     view = view_of(rendering)
     rng = rng_of(seed, indices[0], _MEASURED)
     generator = torch.Generator(device).manual_seed(rng.getrandbits(63))

@@ -14,19 +14,26 @@ from dataclasses import dataclass
 import json
 from pathlib import Path
 import sys
+from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.progress import track
 import torch
 import tyro
 
-from ..render import ROOM_SHARE, Renderer
+from ..render import FURNISHED_SHARE, ROOM_SHARE, Assets, Renderer
 from ..shards import complete_shards, write_shard
 from . import FIELDS, KIND, encode, make_examples
 
+if TYPE_CHECKING:
+    from ..render.mesh_renderer import MeshRenderer
+
 
 def write_shards(
-    folder: Path, numbers: Sequence[int], settings: Settings, renderer: Renderer
+    folder: Path,
+    numbers: Sequence[int],
+    settings: Settings,
+    renderer: Renderer | MeshRenderer,
 ) -> Iterator[int]:
     """Write the shards that are missing, and yield the number of each when it is complete."""
     done = set(complete_shards(folder, KIND, FIELDS[-1]))
@@ -34,7 +41,8 @@ def write_shards(
         if number in done:
             yield number
             continue
-        first = number * settings.shard_frames
+        scenes = settings.shard_frames // settings.views
+        first = number * scenes
         parts = [
             encode(
                 make_examples(
@@ -43,12 +51,14 @@ def write_shards(
                     measurements=settings.measurements,
                     height=settings.height,
                     width=settings.width,
+                    views=settings.views,
                     room_share=settings.room_share,
+                    furnished_share=settings.furnished_share,
                     renderer=renderer,
                     device=settings.device,
                 )
             )
-            for index in range(first, first + settings.shard_frames)
+            for index in range(first, first + scenes)
         ]
         write_shard(
             folder,
@@ -71,6 +81,12 @@ class Settings:
     """Measurements of each frame, each by another sensor; 0 suffices for depth from colour."""
     room_share: float = ROOM_SHARE
     """Share of the cameras that see the room; the others see what stands in it."""
+    views: int = 1
+    """Views of each scene; furnished ones take a while to build, so that several cost less."""
+    assets: Path | None = None
+    """Folder of models that furnish the scenes (make assets); else scenes are of solids alone."""
+    furnished_share: float = FURNISHED_SHARE
+    """Share of the scenes that are furnished, with --assets."""
     seed: int = 0
     """Seed of scenes, cameras and sensors."""
     height: int = 480
@@ -91,8 +107,28 @@ class Settings:
     """Fuse the renderer with torch.compile; worth its minutes on a GPU."""
 
 
+def renderer_of(settings: Settings) -> Renderer | MeshRenderer:
+    """Return what renders the scenes.
+
+    Raises:
+        SystemExit: If there are no models where there should be, or nothing that casts rays.
+    """
+    if settings.assets is None:
+        return Renderer(compiled=settings.compiled)
+    try:
+        from ..render.mesh_renderer import MeshRenderer
+
+        return MeshRenderer(Assets(settings.assets))
+    except ImportError as error:
+        raise SystemExit(f"{error.name} is missing: pip install '.[train]'.") from None
+    except FileNotFoundError as error:
+        raise SystemExit(str(error)) from None
+
+
 def main(settings: Settings) -> None:
     """Write the shards of this process."""
+    if settings.shard_frames % settings.views:
+        raise SystemExit('--shard-frames must be a multiple of --views.')
     if settings.threads:
         torch.set_num_threads(settings.threads)
     settings.folder.mkdir(parents=True, exist_ok=True)
@@ -100,7 +136,7 @@ def main(settings: Settings) -> None:
     (settings.folder / 'settings.json').write_text(json.dumps(described))
     count = -(-settings.frames // settings.shard_frames)
     numbers = range(settings.shard, count, settings.shards)
-    renderer = Renderer(compiled=settings.compiled)
+    renderer = renderer_of(settings)
     written = write_shards(settings.folder, numbers, settings, renderer)
     try:
         for _ in track(written, 'Rendering', total=len(numbers)):

@@ -42,7 +42,8 @@ class Settings:
     data: Path | None = None
     """Folder of real recordings."""
     sets: tuple[str, ...] = (
-        'kinect_v1_nyu', 'kinect_v1_rooms', 'realsense_tabletop', 'kinect_v1_kitchen',
+        'kinect_v1_nyu', 'kinect_v1_rooms', 'kinect_v1_kitchen', 'realsense_tabletop',
+        'orbbec_rooms', 'realsense_cell',
     )  # fmt: skip
     """Names of the recordings to use."""
     model: str = 'mono_base'
@@ -145,6 +146,13 @@ def main(settings: Settings) -> None:
             line = ', '.join(f'{metric} {value:.3f}' for metric, value in found.items())
             print(f'{name}, {len(pictures)} pictures, {kind}: {line}', flush=True)
         rows += picture_rows(learned, pictures[:: max(1, len(pictures) // 2)][:2], name)
+    real = [
+        found['model']['aligned_abs_rel']
+        for name, found in figures.items()
+        if name in settings.sets
+    ]
+    if real:
+        print(f'{len(real)} recordings, model, mean of aligned_abs_rel: {np.mean(real):.3f}')
     (settings.output / 'figures.json').write_text(json.dumps(figures, indent=1))
     picture = sheet(rows, panel_width_px=320, title='Depth from colour alone')
     cv2.imwrite(str(settings.output / 'sheet.png'), picture[..., ::-1])

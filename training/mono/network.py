@@ -1,13 +1,14 @@
-"""Depth from colour alone: a compact encoder and decoder that knows the camera.
+"""Depth from colour alone: an encoder that has seen photographs, a decoder that knows the camera.
 
 What a picture tells is how large things appear, in pixels. Depth divided by the focal length
 follows from that without knowing the lens, so that is what the network says, and multiplying by
 the focal length carries metres from one camera to another (the canonical camera of Yin et al.,
-Metric3D, ICCV 2023). Rays go in beside colours, because what lies level with the horizon or below
-it is encoded as directions (Facil et al., CAM-Convs, CVPR 2019).
+Metric3D, ICCV 2023). Rays go in beside features, because what lies level with the horizon or below
+it is encoded as directions (Facil et al., CAM-Convs, CVPR 2019). The encoder learned on ImageNet
+what things look like, which rendered rooms alone do not teach (Ranftl et al., MiDaS, TPAMI 2020).
 
 Two heads add up: one predicts the logarithm of depth up to a constant, affine-invariant in inverse
-depth as far as the loss is concerned (Ranftl et al., MiDaS, TPAMI 2020), the other that constant.
+depth as far as the loss is concerned, the other that constant.
 """
 
 from __future__ import annotations
@@ -19,17 +20,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..networks.blocks import Residual, convolution
+from ..networks.efficientnet_lite import CHANNELS, EfficientNetLite0, initialize
 
 REDUCTION = 5
 """Factor by which pictures are reduced first: a room is recognised by its large shapes, and
 training on small pictures sees many more of them."""
-STRIDE_PX = 16
+STRIDE_PX = 32
 """Sizes of reduced pictures are multiples of it."""
 FOCAL_PX = 130.0
 """Focal length of the camera in which the network thinks, of reduced pictures."""
 
-WIDTHS = {'small': (24, 48, 96, 160), 'base': (32, 64, 128, 224)}
-"""Channels at strides of 2, 4, 8 and 16 reduced pixels."""
+WIDTHS = (24, 32, 48, 64, 96)
+"""Channels of the decoder at strides of 2, 4, 8, 16 and 32 reduced pixels."""
 
 
 class Guess(NamedTuple):
@@ -46,48 +48,20 @@ class Guess(NamedTuple):
     log_spread: Tensor
 
 
-class Attention(nn.Module):
-    """A transformer block over the cells of an image: the layout of a room is seen as a whole."""
-
-    def __init__(self, channels: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.norm = nn.LayerNorm(channels)
-        self.mix = nn.Linear(channels, 3 * channels)
-        self.out = nn.Linear(channels, channels)
-        self.feed = nn.Sequential(
-            nn.LayerNorm(channels),
-            nn.Linear(channels, 2 * channels),
-            nn.GELU(),
-            nn.Linear(2 * channels, channels),
-        )
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Return tokens (B, N, C) of the same shape."""
-        batch, count, channels = tokens.shape
-        mixed = self.mix(self.norm(tokens)).reshape(batch, count, 3, self.heads, -1)
-        query, key, value = mixed.permute(2, 0, 3, 1, 4)
-        # A few dozen tokens: the fused kernel's backward pass costs three times as much on a CPU.
-        share = (query @ key.transpose(-2, -1) * query.shape[-1] ** -0.5).softmax(-1)
-        found = share @ value
-        tokens = tokens + self.out(found.transpose(1, 2).reshape(batch, count, channels))
-        return tokens + cast('Tensor', self.feed(tokens))
-
-
 class Decoding(nn.Module):
-    """Doubles the resolution, beside features of that resolution."""
+    """Doubles the resolution, beside features and rays of that resolution."""
 
     def __init__(self, inputs: int, beside: int, outputs: int) -> None:
         super().__init__()
         self.reduce = nn.Conv2d(inputs, outputs, 1)
-        self.beside = nn.Conv2d(beside, outputs, 1)
+        self.beside = nn.Conv2d(beside + 2, outputs, 1)
         self.mix = convolution(outputs, outputs)
         self.residual = Residual(outputs)
 
-    def forward(self, values: Tensor, beside: Tensor) -> Tensor:
+    def forward(self, values: Tensor, beside: Tensor, rays: Tensor) -> Tensor:
         """Return features in the resolution of `beside`."""
         grown = functional.interpolate(self.reduce(values), scale_factor=2.0, mode='nearest')
-        mixed: Tensor = self.residual(self.mix(grown + self.beside(beside)))
+        mixed: Tensor = self.residual(self.mix(grown + self.beside(torch.cat([beside, rays], 1))))
         return mixed
 
 
@@ -95,27 +69,28 @@ class MonocularDepth(nn.Module):
     """Says depth from colour and intrinsics.
 
     Args:
-        size: A key of `WIDTHS`.
         mixed: Compute in bfloat16 where that is precise enough.
     """
 
-    def __init__(self, size: str = 'base', *, mixed: bool = False) -> None:
+    def __init__(self, *, mixed: bool = False) -> None:
         super().__init__()
-        a, b, c, d = WIDTHS[size]
         self.mixed = mixed
-        self.stem = convolution(3 * 4 + 2, a)
-        self.to_b = nn.Sequential(convolution(a, b, 2), Residual(b), Residual(b))
-        self.to_c = nn.Sequential(convolution(b, c, 2), *(Residual(c) for _ in range(3)))
-        self.to_d = nn.Sequential(convolution(c, d, 2), Residual(d), Residual(d))
-        self.rays = nn.Linear(2, d)
-        self.layout = nn.ModuleList(Attention(d, d // 32) for _ in range(2))
-        self.from_d = Decoding(d, c, c)
-        self.from_c = Decoding(c, b, b)
-        self.from_b = Decoding(b, a, a)
-        self.head = nn.Conv2d(a, 4 + 1, 3, padding=1)
+        self.encoder = EfficientNetLite0()
+        initialize(self.encoder)
+        deepest = WIDTHS[-1]
+        self.deepest = nn.Sequential(
+            nn.Conv2d(CHANNELS[-1] + 2, deepest, 1), nn.ReLU(inplace=True), Residual(deepest)
+        )
+        self.decoder = nn.ModuleList(
+            Decoding(inputs, beside, outputs)
+            for inputs, beside, outputs in zip(
+                WIDTHS[:0:-1], CHANNELS[-2::-1], WIDTHS[-2::-1], strict=True
+            )
+        )
+        self.head = nn.Conv2d(WIDTHS[0], 4 + 1, 3, padding=1)
         # A flat picture to start with: noise would have to be unlearned first.
         nn.init.zeros_(self.head.weight)
-        self.scale = nn.Sequential(nn.LayerNorm(d), nn.Linear(d, 64), nn.GELU(), nn.Linear(64, 1))
+        self.scale = nn.Sequential(nn.Conv2d(deepest, 64, 1), nn.ReLU(), nn.Conv2d(64, 1, 1))
 
     def forward(self, color: Tensor, intrinsics: Tensor) -> Guess:
         """Return depth of reduced pictures.
@@ -126,29 +101,20 @@ class MonocularDepth(nn.Module):
         """
         rays = ray_directions(intrinsics, color.shape[2], color.shape[3])
         with torch.autocast(color.device.type, torch.bfloat16, enabled=self.mixed):
-            given = torch.cat(
-                [functional.pixel_unshuffle(2 * color - 1, 2), functional.avg_pool2d(rays, 2)], 1
-            )
-            a = self.stem(given)
-            b = self.to_b(a)
-            c = self.to_c(b)
-            d = self.to_d(c)
-            where = functional.avg_pool2d(rays, STRIDE_PX).flatten(2).transpose(1, 2)
-            tokens = d.flatten(2).transpose(1, 2) + self.rays(where)
-            for block in self.layout:
-                tokens = block(tokens)
-            d = tokens.transpose(1, 2).reshape(d.shape)
-            finest = self.from_b(self.from_c(self.from_d(d, c), b), a)
-            found = self.head(finest)
-            scale = self.scale(tokens.mean(1))
+            features = self.encoder(color)
+            where = [functional.avg_pool2d(rays, 2 << level) for level in range(len(features))]
+            deepest = self.deepest(torch.cat([features[-1], where[-1]], 1))
+            found = deepest
+            for number, stage in enumerate(self.decoder):
+                found = cast('Tensor', stage(found, features[-2 - number], where[-2 - number]))
+            found = self.head(found)
+            scale = self.scale(deepest.mean((2, 3), keepdim=True))
         found, scale = found.float(), scale.float()
         log_relative = functional.pixel_shuffle(found[:, :4], 2)
         spread = functional.interpolate(found[:, 4:], scale_factor=2.0, mode='nearest')
         focal_px = (intrinsics[:, :1] * intrinsics[:, 1:2]).sqrt()
-        shift = scale + 0.7 + torch.log(focal_px / FOCAL_PX)
-        return Guess(
-            log_relative, log_relative + shift[:, :, None, None], (spread - 2).clamp(-5.0, 1.0)
-        )
+        shift = scale + 0.7 + torch.log(focal_px / FOCAL_PX)[:, :, None, None]
+        return Guess(log_relative, log_relative + shift, (spread - 2).clamp(-5.0, 1.0))
 
 
 def ray_directions(intrinsics: Tensor, height: int, width: int) -> Tensor:

@@ -148,7 +148,7 @@ def repainted(
             coarse.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC
         )
         light = light * shade[..., None].clip(0.2)
-    tint = rng.uniform(0.8, 1.25, 3) * rng.uniform(0.55, 1.4)
+    tint = rng.uniform(0.8, 1.25, 3) * rng.uniform(0.35, 1.4)
     light = np.clip(light, 1e-4, None) ** np.float32(rng.uniform(0.6, 1.6)) * tint
     light = light + rng.uniform(0, 0.05) * rng.standard_normal(light.shape, np.float32)
     result: npt.NDArray[np.uint8] = (255 * light.clip(0, 1)).astype(np.uint8)

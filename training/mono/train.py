@@ -10,8 +10,10 @@ followed. On several GPUs or machines: torchrun --nproc-per-node 8 -m training.m
 from __future__ import annotations
 
 from collections.abc import Iterable
+import copy
 from dataclasses import dataclass, field
 from pathlib import Path
+import time
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -24,6 +26,8 @@ import tyro
 from depth_refiner_ros.pictures import depth_scale
 
 from ..examples import Shards
+from ..folding import read_back
+from ..networks.efficientnet_lite import imagenet_file, load_imagenet
 from ..running import LearnerSettings, learner, learning_rate
 from .network import Guess, MonocularDepth
 from .recordings import RealViews, relative_errors, score_views
@@ -38,18 +42,22 @@ class Settings(LearnerSettings):
     """Folder of shards, written by `python -m training.examples`."""
     run: tyro.conf.Positional[Path]
     """Folder for checkpoints and TensorBoard; a run found there is continued."""
-    size: Literal['small', 'base'] = 'base'
-    """Size of the network."""
-    steps: int = 4200
+    encoder: Literal['imagenet', 'scratch'] = 'imagenet'
+    """Where the encoder's weights start."""
+    initial: Path | None = None
+    """Checkpoint of another run, or an exported .onnx file, to take all weights from."""
+    steps: int = 12_000
     """Steps of the optimiser."""
-    learning_rate: float = 1.4e-3
-    """Highest learning rate of AdamW."""
-    batch: int = 64
+    learning_rate: float = 1.5e-3
+    """Highest learning rate of AdamW; the encoder's is lower by `encoder_share`."""
+    encoder_share: float = 0.4
+    """Learning rate of an encoder that has learned before, as a share of the decoder's."""
+    batch: int = 16
     """Samples of a step, on all devices together."""
     height: int = 96
-    """Rows of a sample, a multiple of 16, px: a fifth of the pictures it will be given."""
+    """Rows of a sample, a multiple of 32, px: a fifth of the pictures it will be given."""
     width: int = 128
-    """Columns of a sample, a multiple of 16, px."""
+    """Columns of a sample, a multiple of 32, px."""
     held_out: int = 200
     """Frames at the end of the shards that are not trained on but validated on."""
     real: tuple[Path, ...] = ()
@@ -148,6 +156,45 @@ def sheet(view: View, guess: Guess, count: int = 6) -> npt.NDArray[np.uint8]:
     return np.vstack(rows)
 
 
+def initial_network(settings: Settings) -> MonocularDepth:
+    """Return the network as a run starts with it.
+
+    Raises:
+        SystemExit: If the encoder's weights are not installed, or the file is of another network.
+    """
+    network = MonocularDepth()
+    if settings.initial is not None and settings.initial.suffix == '.onnx':
+        read_back(network, settings.initial)
+    elif settings.encoder == 'imagenet' and settings.initial is None:
+        load_imagenet(network.encoder, imagenet_file())
+    if settings.mixed:
+        shape = (settings.batch, 3, settings.height, settings.width)
+        network.mixed = faster_in_bfloat16(network, shape)
+    return network
+
+
+def faster_in_bfloat16(network: MonocularDepth, shape: tuple[int, int, int, int]) -> bool:
+    """Return whether a step takes less time in bfloat16 than in single precision here.
+
+    GPUs and CPUs with AMX gain by it; others convert back and forth.
+    """
+    device = 'cuda' if torch.cuda.is_available() else 'cpu'
+    timed = copy.deepcopy(network).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    color = torch.rand(shape, device=device)
+    intrinsics = torch.tensor([[130.0, 130.0, 64.0, 48.0]], device=device).expand(shape[0], 4)
+    least_s: dict[bool, float] = {}
+    for timed.mixed in (False, True, False, True):
+        for _ in range(2):
+            start = time.perf_counter()
+            timed(color, intrinsics).log_depth.mean().backward()
+            if device == 'cuda':
+                torch.cuda.synchronize()
+            spent_s = time.perf_counter() - start
+            least_s[timed.mixed] = min(spent_s, least_s.get(timed.mixed, spent_s))
+    print(f'A step takes {least_s[False]:.2f} s, in bfloat16 {least_s[True]:.2f} s.', flush=True)
+    return least_s[True] < least_s[False]
+
+
 def train(settings: Settings) -> Path:
     """Train, and return the path of the last checkpoint."""
     fabric = settings.fabric()
@@ -155,7 +202,8 @@ def train(settings: Settings) -> Path:
         shards = Shards(settings.data)
     except FileNotFoundError as error:
         raise SystemExit(str(error)) from None
-    raw_network = MonocularDepth(settings.size, mixed=settings.mixed)
+    raw_network = initial_network(settings)
+    slow = [] if settings.encoder == 'scratch' else raw_network.encoder.parameters()
     run, network, optimizer, average = learner(
         fabric,
         settings.run,
@@ -164,6 +212,7 @@ def train(settings: Settings) -> Path:
         weight_decay=0.02,
         decay=0.995,
         use_buffers=True,
+        slow=slow,
     )
 
     used = range(max(1, len(shards) - settings.held_out))
@@ -195,8 +244,9 @@ def train(settings: Settings) -> Path:
         fabric.print(line, flush=True)
 
     for step, batch in run.steps(run.loader(samples)):
-        for group in optimizer.param_groups:
-            group['lr'] = learning_rate(step - 1, settings.steps, settings.learning_rate)
+        rate = learning_rate(step - 1, settings.steps, settings.learning_rate)
+        for group, share in zip(optimizer.param_groups, (1, settings.encoder_share), strict=False):
+            group['lr'] = rate * share
         view = View(*batch)
         parts = losses(network(view.color, view.intrinsics), view.truth_m)
         loss = sum(weight * parts[name] for name, weight in WEIGHTS.items())

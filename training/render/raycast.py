@@ -331,7 +331,7 @@ def _candidates(
 
     kind = world.kind[solid]
     steps: list[list[tuple[Tensor, Tensor]]] = []
-    for which in Kind:
+    for which in INTERSECTIONS:
         pair = (kind == which).nonzero()[:, 0]
         mask, where = below[pair], cell[pair]
         # Pairs come sorted by cell: within one, the running count is a tile's k-th candidate.

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 import math
 import random
 
+from .assets import Asset, Assets, model_thing
 from .clutter import bag, ball, books, carton, clutter, plant
 from .furniture import (
     bed,
@@ -35,13 +36,13 @@ def rng_of(seed: int, index: int, stream: int = 0) -> random.Random:
     return random.Random((seed << 80) | (index << 16) | stream)
 
 
-def sample_scene(seed: int, index: int) -> Scene:
-    """Return scene number `index` of a seed."""
+def sample_scene(seed: int, index: int, assets: Assets | None = None) -> Scene:
+    """Return scene number `index` of a seed, furnished with models where there are assets."""
     rng = rng_of(seed, index)
     layout = rng.choices(
         (_tabletop, _office, _living, _kitchen, _bedroom, _storage, _bare), (6, 3, 3, 3, 2, 2, 1)
     )[0]
-    room = _Room(rng, layout.__name__.strip('_'))
+    room = _Room(rng, layout.__name__.strip('_'), assets)
     for _ in range(max(1, round(room.floor_m2 / 12))):
         layout(room)
     room.finish()
@@ -51,14 +52,16 @@ def sample_scene(seed: int, index: int) -> Scene:
 class _Room:
     """A scene in the making: walls, what stands on the floor, what stands on what."""
 
-    def __init__(self, rng: random.Random, name: str) -> None:
+    def __init__(self, rng: random.Random, name: str, assets: Assets | None) -> None:
         self.rng = rng
+        self.assets = assets
         small = name in ('tabletop', 'storage', 'kitchen')
         low, high = (2.4, 4.2) if small else (5.0, 10.0) if rng.random() < 0.3 else (3.2, 6.5)
         self.half = (rng.uniform(low, high) / 2, rng.uniform(low, high) / 2)
         self.tall = rng.uniform(2.3, 3.0)
         self.scene = Scene(size_m=(2 * self.half[0], 2 * self.half[1], self.tall), name=name)
         self.taken: list[Rectangle] = []
+        self.windows: list[tuple[int, Vector, float]] = []
         self.on_wall: list[list[tuple[float, float]]] = [[], [], [], []]
         self.number = 0
         self._shell()
@@ -78,10 +81,11 @@ class _Room:
 
     def _shell(self) -> None:
         rng, (a, b) = self.rng, self.half
-        paints = [paint(rng)] * 4
+        paints = [self.surfaced(paint(rng), 0.3, 'plaster', 'bricks', 'clay')] * 4
         if rng.random() < 0.4:
             paints[rng.randrange(4)] = paint(rng)
-        self.add([box((0, 0, -0.1), (a + 0.2, b + 0.2, 0.1), flooring(rng))])
+        floor = self.surfaced(flooring(rng), 0.4, 'wood', 'tile', 'felt', 'ceramic')
+        self.add([box((0, 0, -0.1), (a + 0.2, b + 0.2, 0.1), floor)])
         ceiling = paint(rng)._replace(palette=((0.7, 0.7, 0.68),) * 3)
         self.add([box((0, 0, self.tall + 0.1), (a + 0.2, b + 0.2, 0.1), ceiling)])
         windows = rng.choices((0, 1, 2), (0.45, 0.4, 0.15))[0]
@@ -168,6 +172,8 @@ class _Room:
         )
         bars.append(box((0, 0, middle), (a, 0.003, c), clear))
         self.add(self.at_wall(Thing(bars, (a, 0.03), 0), wall, along, -0.12))
+        x, y = self.spot(wall, along, 0.02)
+        self.windows.append((wall, (x, y, middle), min(a, c)))
         self.on_wall[wall].append((along, a + 0.1))
         if rng.random() < 0.5:
             for side in (-1, 1):
@@ -224,6 +230,86 @@ class _Room:
         self.on_wall[wall].append((along, a + 0.1))
         x, y = self.spot(wall, along, 0.4)
         self.taken.append((x, y, 0.5, 0.5))
+
+    # -------------------------------------------------------------------------------- models
+
+    def pick(
+        self, role: str, otherwise: Callable[[random.Random], Thing], greatest_m: float = 9.0
+    ) -> Thing:
+        """Return a model that serves as something, where there is one; else a made thing."""
+        if self.assets is not None and self.rng.random() < 0.8:
+            asset = self.assets.draw(self.rng, role, greatest_m)
+            if asset is not None:
+                return model_thing(self.rng, asset)
+        return otherwise(self.rng)
+
+    def surfaced(self, stuff: Material, share: float, *kinds: str) -> Material:
+        """Return a material that sometimes has a photographed surface, of one of some kinds."""
+        if self.assets is None or self.rng.random() > share:
+            return stuff
+        rng = self.rng
+        fitting = [
+            asset.name
+            for asset in self.assets.roles.get('surface', ())
+            if any(kind in asset.name for kind in kinds)
+        ]
+        if not fitting:
+            return stuff
+        tone = rng.uniform(0.45, 1.05)
+        tint = (
+            tone * rng.uniform(0.85, 1),
+            tone * rng.uniform(0.9, 1),
+            tone * rng.uniform(0.8, 1),
+        )
+        period = rng.uniform(0.8, 2.5)
+        return stuff._replace(
+            picture=rng.choice(fitting), palette=(tint,) * 3, period_m=(period, period)
+        )
+
+    def furnish(self) -> None:
+        """Hang, lay and stand models about."""
+        rng, assets = self.rng, self.assets
+        if assets is None:
+            return
+        for _ in range(rng.randint(0, 4)):
+            asset = assets.draw(rng, 'hung')
+            if asset is not None and asset.elevation_m + asset.size_m[2] < self.tall - 0.05:
+                self.back_to_wall(model_thing(rng, asset), 6, asset.elevation_m)
+        asset = assets.draw(rng, 'rug')
+        if asset is not None and rng.random() < 0.4:
+            rug = model_thing(rng, asset)
+            x, y = rng.uniform(-0.5, 0.5), rng.uniform(-0.5, 0.5)
+            yaw = rng.choice((0.0, math.pi / 2))
+            self.add(placed(rug, x, y, 0.002, yaw))
+        for _ in range(round(rng.uniform(0, 0.35) * self.floor_m2)):
+            role = rng.choices(
+                ('standing', 'storage', 'chair', 'plant', 'table', 'floor lamp', 'sofa'),
+                (4, 3, 2, 2, 1, 1, 1),
+            )[0]
+            asset = assets.draw(rng, role)
+            if asset is None:
+                continue
+            found = model_thing(rng, asset)
+            if rng.random() < 0.7:
+                self._furnish_wall(asset, found)
+            else:
+                self._furnish_floor(asset, found)
+
+    def _furnish_wall(self, asset: Asset, found: Thing) -> None:
+        at = self.back_to_wall(found)
+        if at is not None and asset.top_m > 0.3 and found.height_m < 1.5:
+            x, y = self.spot(at[0], at[1], found.half_m[1] + 0.018)
+            self._cover(found, x, y, at[0] * math.pi / 2)
+
+    def _furnish_floor(self, asset: Asset, found: Thing) -> None:
+        place = self.stand(found, 10)
+        if place is not None and asset.top_m > 0.3 and found.height_m < 1.5:
+            self._cover(found, *place)
+
+    def _cover(self, below: Thing, x: float, y: float, yaw_rad: float) -> None:
+        a, b = below.half_m
+        self.litter(x, y, below.height_m, (0.75 * a, 0.75 * b), yaw_rad, self.rng.randint(0, 6))
+        self.focus(x, y, below.height_m, min(a, b))
 
     # ------------------------------------------------------------------------------- placing
 
@@ -302,7 +388,7 @@ class _Room:
         rng, c, s = self.rng, math.cos(yaw_rad), math.sin(yaw_rad)
         standing: list[Rectangle] = []
         for _ in range(count):
-            thing = make(rng)
+            thing = self.pick('small', make, 2 * min(half)) if make is clutter else make(rng)
             top = 0.0
             for _ in range(10):
                 yaw = rng.uniform(-math.pi, math.pi) if rng.random() < 0.5 else rng.gauss(0, 0.2)
@@ -328,7 +414,7 @@ class _Room:
         """Perhaps stand a smaller thing on a thing, and on that."""
         rng, top = self.rng, below.height_m
         while below.flat and rng.random() < 0.45:
-            above = clutter(rng)
+            above = self.pick('small', clutter, 0.2)
             yaw = rng.gauss(0, 0.3)
             a, b = footprint(above, yaw)
             reach = 0.75 if below.height_m > 0.02 and len(below.solids) > 1 else 0.95
@@ -394,7 +480,7 @@ class _Room:
             if a + abs(x) < self.half[0] and b + abs(y) < self.half[1]:
                 self.add([box((x, y, 0.003), (a, b, 0.003), fabric(rng))])
         if rng.random() < 0.25:
-            self.stand(person(rng))
+            self.stand(self.pick('person', person))
         for _ in range(rng.randint(0, 5)):
             make = rng.choice((bag, ball, carton, cylinder_bin, plant, books, floor_lamp))
             self.stand(make(rng), 6)
@@ -402,6 +488,7 @@ class _Room:
     def finish(self) -> None:
         """Decorate, then light."""
         self.decorate()
+        self.furnish()
         rng, scene = self.rng, self.scene
         warm = rng.gauss(0, 0.12)
         tint = (1 + warm, 1.0, 1 - warm)
@@ -440,6 +527,31 @@ class _Room:
         )
         day = rng.random() < 0.7
         scene.sky = (2.0, 2.2, 2.5) if day else (0.02, 0.02, 0.04)
+        if self.assets is not None:
+            self._daylight(day)
+
+    def _daylight(self, day: bool) -> None:
+        """Make the sky of some brightness, and let the sun shine through a window."""
+        rng, scene = self.rng, self.scene
+        if not day or not self.windows:
+            return
+        bright = math.exp(rng.uniform(math.log(0.3), math.log(2)))
+        r, g, b = (bright * part for part in scene.sky)
+        scene.sky = (r, g, b)
+        for _, middle, half in self.windows:
+            power = 0.7 * half
+            scene.lamps.append(Lamp(middle, (power * r, power * g, power * b), half))
+        if rng.random() < 0.5:
+            wall, _, _ = rng.choice(self.windows)
+            angle = (wall + 1) * math.pi / 2 + rng.uniform(-0.9, 0.9)
+            height, away = rng.uniform(0.3, 1.0), 60.0
+            power = bright * rng.uniform(1.5, 6) * away**2
+            position = (
+                away * math.cos(angle) * math.cos(height),
+                away * math.sin(angle) * math.cos(height),
+                away * math.sin(height),
+            )
+            scene.lamps.append(Lamp(position, (power, 0.93 * power, 0.8 * power), 0.3))
 
 
 # --------------------------------------------------------------------------------------- layouts
@@ -447,7 +559,8 @@ class _Room:
 
 def _stand_table(room: _Room, half: tuple[float, float], height_m: float, count: int) -> None:
     rng = room.rng
-    thing = table(rng, half, height_m)
+    thing = room.pick('table', lambda source: table(source, half, height_m), 2.4)
+    height_m = thing.height_m
     at = room.back_to_wall(thing, 6) if rng.random() < 0.45 else None
     if at is not None:
         (x, y), yaw = room.spot(at[0], at[1], thing.half_m[1] + 0.018), at[0] * math.pi / 2
@@ -457,12 +570,13 @@ def _stand_table(room: _Room, half: tuple[float, float], height_m: float, count:
             return
         x, y, yaw = place
     a, b = thing.half_m
-    inside = (0.7 * a, 0.7 * b) if thing.solids[0].kind is Kind.QUADRIC else (a - 0.01, b - 0.01)
+    whole = thing.solids[0].kind is Kind.BOX
+    inside = (a - 0.01, b - 0.01) if whole else (0.7 * a, 0.7 * b)
     room.litter(x, y, height_m, inside, yaw, count)
     room.focus(x, y, height_m, min(a, b))
     for _ in range(rng.choice((0, 0, 1, 2))):
         side = rng.uniform(-0.5, 0.5) * a
-        seat = chair(rng)
+        seat = room.pick('chair', chair)
         off = b + seat.half_m[1] + rng.uniform(0.0, 0.3)
         c, s = math.cos(yaw), math.sin(yaw)
         sx, sy = x + c * side + s * off, y + s * side - c * off
@@ -492,7 +606,7 @@ def _office(room: _Room) -> None:
 
 def _living(room: _Room) -> None:
     rng = room.rng
-    seat = sofa(rng)
+    seat = room.pick('sofa', sofa)
     if room.back_to_wall(seat) is None:
         room.stand(seat)
     half = (rng.uniform(0.3, 0.6), rng.uniform(0.25, 0.4))
@@ -541,7 +655,7 @@ def _kitchen(room: _Room) -> None:
 
 def _bedroom(room: _Room) -> None:
     rng = room.rng
-    thing = bed(rng)
+    thing = room.pick('bed', bed)
     at = room.back_to_wall(thing, 20)
     if at is not None:
         x, y = room.spot(at[0], at[1], thing.half_m[1])
@@ -581,15 +695,15 @@ def _bare(room: _Room) -> None:
 def _stand_cabinet(room: _Room) -> None:
     rng = room.rng
     half = (rng.uniform(0.3, 0.8), rng.uniform(0.18, 0.3), rng.uniform(0.3, 1.0))
-    thing = cabinet(rng, half)
+    thing = room.pick('storage', lambda source: cabinet(source, half))
     at = room.back_to_wall(thing)
-    if at is not None and thing.height_m < 1.4:
+    if at is not None and thing.height_m < 1.4 and thing.flat:
         x, y = room.spot(at[0], at[1], thing.half_m[1] + 0.018)
         room.litter(
             x,
             y,
             thing.height_m,
-            (half[0] - 0.01, half[1] - 0.03),
+            (thing.half_m[0] - 0.01, thing.half_m[1] - 0.06),
             at[0] * math.pi / 2,
             rng.randint(0, 8),
         )

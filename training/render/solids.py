@@ -41,6 +41,8 @@ class Kind(IntEnum):
     """Rounded boxes, cushions, pebbles, sacks."""
     WAVES = 5
     """The box filled up to a height made of four waves: rumpled cloth, curtains, blankets."""
+    MODEL = 6
+    """Triangles of `assets`, which `mesh_renderer` renders and the analytic renderer cannot."""
 
 
 class Material(NamedTuple):
@@ -57,6 +59,8 @@ class Material(NamedTuple):
         emission: Light given off, in units of a white surface's.
         glass: Share of light that passes straight through; 0 is opaque.
         mirror: Share of light that is mirrored.
+        picture: Surface of `assets` that stands in for the texture, times the middle of the
+            palette, where `MeshRenderer` renders.
     """
 
     palette: tuple[Vector, Vector, Vector] = ((0.6, 0.6, 0.6),) * 3
@@ -69,6 +73,7 @@ class Material(NamedTuple):
     emission: float = 0.0
     glass: float = 0.0
     mirror: float = 0.0
+    picture: str = ''
 
     def row(self) -> list[float]:
         """Return the numbers in the order of `MATERIAL_COLUMNS`."""
@@ -103,6 +108,7 @@ class Solid(NamedTuple):
             (2 / e1, 2 / e2), Barr 1981. WAVES: four times (amplitude_m, kx, ky, phase), then the
             mean height and the steepest slope.
         instance: Solids of one instance are one object.
+        model: Of MODEL: its name; the middle of its material's palette multiplies its colours.
     """
 
     kind: Kind
@@ -116,6 +122,7 @@ class Solid(NamedTuple):
     hole_quadric: Quadric = EVERYWHERE
     form: tuple[float, ...] = ()
     instance: int = 0
+    model: str = ''
 
     def row(self) -> list[float]:
         """Return the geometry as 9 + 3 + 3 + 5 + 3 + 3 + 5 + 24 numbers."""
@@ -132,10 +139,12 @@ class Lamp(NamedTuple):
     Attributes:
         position_m: Where.
         rgb: Colour times brightness: irradiance at one metre, 1 makes white paper white.
+        radius_m: How large it is, for soft shadows where these are cast.
     """
 
     position_m: Vector
     rgb: Vector
+    radius_m: float = 0.1
 
 
 LAMPS = 3
@@ -210,7 +219,7 @@ class World:
         """Gather scenes into tensors.
 
         Raises:
-            ValueError: If a scene is empty or has not `LAMPS` lamps.
+            ValueError: If a scene is empty, has models, or has not `LAMPS` lamps.
         """
         for scene in scenes:
             if not scene.solids or len(scene.lamps) != LAMPS:
@@ -218,6 +227,8 @@ class World:
                     f'a scene needs solids and {LAMPS} lamps, '
                     f'got {len(scene.solids)} and {len(scene.lamps)}'
                 )
+            if any(solid.kind is Kind.MODEL for solid in scene.solids):
+                raise ValueError('a scene with models is rendered by MeshRenderer')
         solids = [solid for scene in scenes for solid in scene.solids]
         rows = torch.from_numpy(np.array([s.row() for s in solids], np.float32)).to(device)
         material = np.array([s.material.row() for s in solids], np.float32)

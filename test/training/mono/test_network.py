@@ -6,9 +6,9 @@ torch = pytest.importorskip('torch', reason="training needs torch: pip install '
 from training.mono.network import Deployed, Guess, MonocularDepth, enlarged, ray_directions
 
 
-def deployed(size='small'):
+def deployed():
     torch.manual_seed(0)
-    return Deployed(MonocularDepth(size).eval())
+    return Deployed(MonocularDepth().eval())
 
 
 def picture(height, width):
@@ -25,17 +25,29 @@ def test_rays_by_hand():
 def test_depth_scales_with_the_focal_length():
     # Twice the focal length with the same picture and the same rays cannot be had; with the rays
     # switched off, what is left is the canonical camera.
-    network = MonocularDepth('small').eval()
+    network = MonocularDepth().eval()
     with torch.no_grad():
-        network.stem[0].weight[:, 12:] = 0
-        network.rays.weight.zero_()
-    color = torch.rand(1, 3, 32, 48)
+        network.deepest[0].weight[:, -2:] = 0
+        for stage in network.decoder:
+            stage.beside.weight[:, -2:] = 0
+        torch.nn.init.normal_(network.head.weight)
+    color = torch.rand(1, 3, 32, 64)
     near = network(color, torch.tensor([[100.0, 100.0, 24.0, 16.0]]))
     far = network(color, torch.tensor([[200.0, 200.0, 24.0, 16.0]]))
     torch.testing.assert_close(
-        far.log_depth - near.log_depth, torch.full((1, 1, 32, 48), 2.0).log()
+        far.log_depth - near.log_depth, torch.full((1, 1, 32, 64), 2.0).log()
     )
     torch.testing.assert_close(far.log_relative, near.log_relative)
+
+
+def test_rays_reach_every_scale():
+    network = MonocularDepth().eval()
+    with torch.no_grad():
+        torch.nn.init.normal_(network.head.weight)
+        color = torch.rand(1, 3, 32, 64)
+        level = network(color, torch.tensor([[100.0, 100.0, 31.5, 15.5]]))
+        upward = network(color, torch.tensor([[100.0, 100.0, 31.5, 55.5]]))
+    assert float((level.log_relative - upward.log_relative).abs().max()) > 1e-3
 
 
 @pytest.mark.parametrize('size', [(48, 64), (50, 71), (1, 1), (480, 640)])

@@ -7,15 +7,22 @@ torch = pytest.importorskip('torch', reason="training needs torch: pip install '
 pytest.importorskip('lightning_fabric', reason="training needs Fabric: pip install '.[train]'")
 
 from training.examples import Shards
-from training.mono.network import Guess
+from training.mono.network import Guess, MonocularDepth
 from training.mono.recordings import relative_errors
 from training.mono.samples import Appearance, Views
-from training.mono.train import Settings, gradient_error, losses, train
+from training.mono.train import (
+    Settings,
+    faster_in_bfloat16,
+    gradient_error,
+    initial_network,
+    losses,
+    train,
+)
 
 
 def settings(rooms, run, **changed):
     given = {
-        'size': 'small', 'steps': 4, 'batch': 2, 'height': 32, 'width': 48, 'held_out': 2,
+        'encoder': 'scratch', 'steps': 4, 'batch': 2, 'height': 32, 'width': 64, 'held_out': 2,
         'validate_every': 100, 'accelerator': 'cpu', 'mixed': False,
     }  # fmt: skip
     return Settings(data=rooms, run=run, **(given | changed))
@@ -99,3 +106,40 @@ def test_training_learns_and_a_stopped_run_goes_on_as_if_it_had_not(rooms, tmp_p
 def test_without_shards_it_says_how_to_make_some(tmp_path):
     with pytest.raises(SystemExit, match=r'training\.examples'):
         train(settings(tmp_path, tmp_path / 'run'))
+
+
+def test_an_encoder_that_has_learned_learns_more_slowly(rooms, tmp_path, monkeypatch):
+    rates = []
+
+    def note(step, *_):
+        rates.append(step)
+        return 1e-3
+
+    monkeypatch.setattr('training.mono.train.learning_rate', note)
+    given = settings(rooms, tmp_path / 'first', steps=1, validate_every=9)
+    checkpoint = torch.load(train(given), weights_only=True)
+    # From scratch all is one group.
+    assert [group['lr'] for group in checkpoint['optimizer']['param_groups']] == [1e-3]
+    monkeypatch.setattr('training.mono.train.load_imagenet', lambda encoder, file: None)
+    monkeypatch.setattr('training.mono.train.imagenet_file', lambda: None)
+    given = settings(rooms, tmp_path / 'second', steps=1, encoder='imagenet', encoder_share=0.25)
+    checkpoint = torch.load(train(given), weights_only=True)
+    groups = checkpoint['optimizer']['param_groups']
+    assert [group['lr'] for group in groups] == [1e-3, 2.5e-4]
+    encoder = sum(1 for _ in MonocularDepth().encoder.parameters())
+    assert len(groups[1]['params']) == encoder
+
+
+def test_single_precision_where_bfloat16_is_slower(monkeypatch):
+    clock = iter([0, 1, 1, 2, 0, 3, 3, 6] * 2)
+    monkeypatch.setattr('training.mono.train.time.perf_counter', lambda: float(next(clock)))
+    network = MonocularDepth()
+    assert not faster_in_bfloat16(network, (2, 3, 32, 32))
+    # It is a copy that was timed.
+    assert not network.mixed
+    assert all(parameter.grad is None for parameter in network.parameters())
+
+
+def test_a_missing_file_to_start_from_is_one_sentence(rooms, tmp_path):
+    with pytest.raises(SystemExit, match='cannot be read'):
+        initial_network(settings(rooms, tmp_path, initial=tmp_path / 'none.onnx'))
