@@ -238,7 +238,7 @@ class LearnerSettings(RunSettings):
     learning_rate: float = 1e-3
     """Highest learning rate; it rises over the first 3 % of the steps and falls as a cosine."""
     initial: Path | None = None
-    """Checkpoint of another run to take the weights from; weights that it lacks stay as they are."""
+    """Checkpoint of another run to take the weights from; what it lacks stays as it is."""
     mixed: bool = True
     """Compute in bfloat16 where that is precise enough: faster on GPUs and on CPUs with AMX."""
 
