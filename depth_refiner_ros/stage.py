@@ -219,7 +219,7 @@ class Pipeline:
         self.left_out = {}
         values.update(self._companions(values))
         lost = False
-        for name in self._needed(wanted):
+        for name in self.needed(wanted):
             stage = self.stages[name]
             started_s, started_cpu_s = time.perf_counter(), time.process_time()
             results = self._results(stage, values, transforms or TransformTree())
@@ -237,7 +237,7 @@ class Pipeline:
             for port, value in results.items():
                 yield f'{name}.{port}', value
 
-    def _needed(self, wanted: Collection[str] | None) -> list[str]:
+    def needed(self, wanted: Collection[str] | None) -> list[str]:
         """Return the stages whose outputs are wanted, and those that these build on, in order."""
         if wanted is None:
             return list(self.stages)

@@ -329,16 +329,17 @@ class LiveRunner:
         configuration = self.configuration
         encoding = configuration.host.depth_encoding
         self._pipeline.parameters = configuration.parameters
-        self._reconsider(values, wanted)
+        made = None if self._watch is not None else wanted
+        stages = self._pipeline.needed(made)
+        self._reconsider(values, stages)
         outputs: dict[str, Any] = {}
-        needed = None if self._watch is not None else wanted
-        for port, value in self._pipeline.outputs_in_turn(self.tree, needed, **values):
+        for port, value in self._pipeline.outputs_in_turn(self.tree, made, **values):
             outputs[port] = value
             if port in wanted:
                 self._outbox.put(partial(self._publish_as, encoding, port, value))
         self._do_without({**without, **self._pipeline.left_out})
         work_s = self._clock_s() - started_s
-        self._keep_up(work_s)
+        self._keep_up(work_s, stages)
         self._outbox.put(partial(self._finish, values, outputs, arrived_s, work_s))
 
     def _publish_as(self, encoding: str, port: str, value: Any) -> None:
@@ -358,19 +359,20 @@ class LiveRunner:
             self._watch(values, outputs, latency_s)
         self._error = ''
 
-    def _reconsider(self, values: Mapping[str, Any], wanted: list[str]) -> None:
+    def _reconsider(self, values: Mapping[str, Any], stages: list[str]) -> None:
         """Let stages try the models that nobody named, where what they cost may be another."""
         host, sizes = self.configuration.host, map(_size_px, values.values())
-        work = (host, self.configuration.parameters, tuple(sizes), tuple(wanted))
+        work = (host, self.configuration.parameters, tuple(sizes), tuple(stages))
         with self._wake:
             renewed = self._pace.renewed(work)
         if renewed:
             self._paced = ''
             self._pipeline.decline_models('')
 
-    def _keep_up(self, took_s: float) -> None:
+    def _keep_up(self, took_s: float, stages: list[str]) -> None:
         """Have stages leave the models that nobody named, where these cost the camera's rate."""
-        models = self._pipeline.unnamed_models
+        ran = self._pipeline.unnamed_models
+        models = {stage: model for stage, model in ran.items() if stage in stages}
         if not models or self._pipeline.loading or not self.configuration.host.keep_camera_rate:
             return
         with self._wake:

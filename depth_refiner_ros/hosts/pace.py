@@ -47,7 +47,7 @@ class Pace:
 
     Stamps give the rate: their gaps' lower quartile, so that messages lost on the way do not
     make a camera slow. It is decided anew when the rate changes by a quarter, or when the work
-    does: other parameters, another size, other outputs.
+    does: other parameters, another size, other stages.
     """
 
     def __init__(self) -> None:
