@@ -61,19 +61,85 @@ class FrameLookup:
 Input = Topic | FrameLookup
 
 
+class StageModel(Protocol):
+    """A model of a stage, as its host sees it.
+
+    Attributes:
+        waits: Whether a frame waits until the model is loaded; else it is loaded beside.
+        trouble: Why it does not run; empty if it does, or has not been asked to.
+        back_end: What ran the last frame; empty if nothing did.
+        note: Why that was chosen, once it was.
+    """
+
+    waits: bool
+    trouble: str
+    back_end: str
+    note: str
+
+    @property
+    def loading(self) -> str:
+        """What is being loaded or compiled; empty if nothing is."""
+
+
+@dataclass
+class Capabilities:
+    """What a stage has beside its call: a memory, models. By default it has neither.
+
+    Attributes:
+        remembers: Whether what it puts out depends on earlier frames.
+        models: What it runs; the first one's back end is that of the stage.
+        otherwise: The back end that is reported where no model runs, such as 'classical'.
+        remark: What the stage adds to the notes of its models.
+        unnamed_model: The model that it chose by itself for the last frame; empty if it did not.
+        declined: Why it must not take such a model, which a live host sets; empty if it may.
+    """
+
+    remembers: bool = False
+    models: tuple[StageModel, ...] = ()
+    otherwise: str = ''
+    remark: str = ''
+    unnamed_model: str = ''
+    declined: str = ''
+
+    @property
+    def trouble(self) -> str:
+        """Why a model does not run; empty if all do."""
+        return '; '.join(dict.fromkeys(each.trouble for each in self.models if each.trouble))
+
+    @property
+    def loading(self) -> str:
+        """Which models are being loaded; empty if none is."""
+        return ', '.join(each.loading for each in self.models if each.loading)
+
+    @property
+    def back_end(self) -> str:
+        """What ran the last frame; empty without models."""
+        running = self.models[0].back_end if self.models and not self.trouble else ''
+        return running or self.otherwise
+
+    @property
+    def note(self) -> str:
+        """Why these back ends were chosen, once they were."""
+        texts = (*(each.note for each in self.models), self.remark)
+        return ' '.join(text for text in texts if text)
+
+    def load_beside(self) -> None:
+        """Do without models while they are loaded."""
+        for model in self.models:
+            model.waits = False
+
+
 class Stage(Protocol):
     """A callable from one value per input to one value per output, with declared parameters.
 
     `parameters` may be replaced between two calls; what is declared `live` then takes effect.
-    A stage that runs models has a `back_end`, what runs them at present, a `note`, why that was
-    chosen, a `trouble`, why none does, and `loading`, which are being loaded; hosts tell them.
-    One that takes a model of its own choice names it as `unnamed_model`, and leaves it while
-    `declined`, which a live host sets, says why.
+    `capabilities` say what a host needs to know beside that: `Capabilities()` of most stages.
     """
 
     Parameters: ClassVar[Any]
     inputs: ClassVar[Mapping[str, Input]]
     outputs: ClassVar[Mapping[str, Topic]]
+    capabilities: Capabilities
     parameters: Any
 
     def __init__(self, parameters: Any) -> None: ...
@@ -101,6 +167,7 @@ class Pipeline:
 
     Attributes:
         stages: The stages by name.
+        remembers: Whether what a stage puts out depends on earlier frames.
         last_s: Seconds each stage took in the last call, by name.
         last_cpu_s: Processor time of all threads of the process meanwhile, by name.
         left_out: Why optional inputs were left out of the last call, by port.
@@ -119,6 +186,7 @@ class Pipeline:
             name: stage_type(getattr(parameters, name))
             for name, stage_type in self.stage_types.items()
         }
+        self.remembers = any(each.remembers for each in self.capabilities.values())
         self.last_s: dict[str, float] = {}
         self.last_cpu_s: dict[str, float] = {}
         self.left_out: dict[str, str] = {}
@@ -126,49 +194,46 @@ class Pipeline:
         self._provenance_comes = False
 
     @property
+    def capabilities(self) -> dict[str, Capabilities]:
+        """What every stage has beside its call, by name."""
+        return {name: stage.capabilities for name, stage in self.stages.items()}
+
+    @property
     def troubles(self) -> dict[str, str]:
         """What keeps stages from doing their best, by name: they run, but not as configured."""
-        told = {name: getattr(stage, 'trouble', '') for name, stage in self.stages.items()}
-        return {name: trouble for name, trouble in told.items() if trouble}
+        return {name: each.trouble for name, each in self.capabilities.items() if each.trouble}
 
     @property
     def loading(self) -> dict[str, str]:
         """Which models stages are doing without while they are loaded, by name."""
-        told = {name: getattr(stage, 'loading', '') for name, stage in self.stages.items()}
-        return {name: text for name, text in told.items() if text}
-
-    def load_beside(self) -> None:
-        """Let stages do without their models while these are loaded: for a host in a hurry."""
-        for stage in self.stages.values():
-            for model in getattr(stage, 'models', ()):
-                model.waits = False
-
-    @property
-    def unnamed_models(self) -> dict[str, str]:
-        """The models of the last call that ran without being named, by stage."""
-        ran = {name: getattr(stage, 'unnamed_model', '') for name, stage in self.stages.items()}
-        return {name: model for name, model in ran.items() if model}
-
-    def decline_models(self, why: str) -> None:
-        """Have stages leave models that are not named, for a reason; without one, take them."""
-        for stage in self.stages.values():
-            if hasattr(stage, 'declined'):
-                stage.declined = why
+        return {name: each.loading for name, each in self.capabilities.items() if each.loading}
 
     @property
     def notes(self) -> dict[str, str]:
         """What was chosen to run models and why, by stage."""
-        told = {name: getattr(stage, 'note', '') for name, stage in self.stages.items()}
-        return {name: note for name, note in told.items() if note}
+        return {name: each.note for name, each in self.capabilities.items() if each.note}
 
     @property
     def back_ends(self) -> dict[str, str]:
         """What runs the model of every stage that can have one, by name."""
-        return {
-            name: stage.back_end
-            for name, stage in self.stages.items()
-            if hasattr(stage, 'back_end')
-        }
+        return {name: each.back_end for name, each in self.capabilities.items() if each.models}
+
+    @property
+    def unnamed_models(self) -> dict[str, str]:
+        """The models of the last call that ran without being named, by stage."""
+        found = self.capabilities.items()
+        return {name: each.unnamed_model for name, each in found if each.unnamed_model}
+
+    def load_beside(self) -> None:
+        """Let stages do without their models while these are loaded: for a host in a hurry."""
+        for each in self.capabilities.values():
+            each.load_beside()
+
+    def decline_models(self, why: str) -> None:
+        """Have stages leave models that are not named, for a reason; without one, take them."""
+        for each in self.capabilities.values():
+            if each.models:
+                each.declined = why
 
     @property
     def parameters(self) -> Any:

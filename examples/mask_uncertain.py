@@ -26,7 +26,7 @@ from depth_refiner_ros.data import (
 )
 from depth_refiner_ros.nodes import pipeline as run_node
 from depth_refiner_ros.parameters import Parameters, parameter
-from depth_refiner_ros.stage import Input, Topic
+from depth_refiner_ros.stage import Capabilities, Input, Topic
 from depth_refiner_ros.stages import STAGES
 
 
@@ -42,6 +42,7 @@ class MaskUncertainParameters(Parameters):
 class MaskUncertain:
     """Removes depth that is filled or uncertain, for consumers that read the depth image alone."""
 
+    capabilities = Capabilities()
     Parameters: ClassVar[Any] = MaskUncertainParameters
     inputs: ClassVar[Mapping[str, Input]] = {
         'depth': Topic(DepthImage, 'depth/image_rect'),

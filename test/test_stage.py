@@ -26,7 +26,14 @@ from depth_refiner_ros.parameters import (
     parameter_values,
     updated_parameters,
 )
-from depth_refiner_ros.stage import FrameLookup, Topic, compose, looked_up, topic_inputs
+from depth_refiner_ros.stage import (
+    Capabilities,
+    FrameLookup,
+    Topic,
+    compose,
+    looked_up,
+    topic_inputs,
+)
 
 # -------------------------------------------------------------------------------------- stages
 
@@ -39,8 +46,9 @@ class OffsetParameters(Parameters):
 
 
 class Source:
-    """A stage as they are written; remembers what it was called with."""
+    """A stage as they are written; keeps what it was called with."""
 
+    capabilities = Capabilities()
     Parameters: ClassVar[Any] = OffsetParameters
     inputs: ClassVar[Mapping[str, Any]] = {
         'depth': Topic(DepthImage, 'depth/image_rect'),
@@ -470,3 +478,54 @@ def test_a_pipeline_asks_for_the_lookups_of_its_stages():
     pipeline_type = compose({'source': Source, 'sink': Sink})
     found = looked_up(pipeline_type, {'depth': DEPTH, 'color': COLOR, 'camera': CAMERA}, TREE)
     assert list(found) == ['color_from_depth']
+
+
+# -------------------------------------------------------------------------------- capabilities
+
+
+class Runner:
+    """A model as a host sees it."""
+
+    def __init__(self, back_end='', trouble='', note='', loading=''):
+        self.waits = True
+        self.back_end, self.trouble, self.note, self.loading = back_end, trouble, note, loading
+
+
+def test_most_stages_have_neither_memory_nor_models():
+    found = Capabilities()
+    assert (found.back_end, found.note, found.trouble, found.loading) == ('', '', '', '')
+    assert not found.remembers
+
+
+def test_the_first_model_says_what_runs_and_every_one_what_is_wrong():
+    one, other = Runner('gpu', note='one is fast.'), Runner('cpu', note='other is small.')
+    found = Capabilities(models=(one, other), otherwise='classical', remark='It is old.')
+    assert (found.back_end, found.trouble) == ('gpu', '')
+    assert found.note == 'one is fast. other is small. It is old.'
+    other.trouble, other.loading = 'it is hot', 'other is loading'
+    assert (found.back_end, found.trouble) == ('classical', 'it is hot')
+    one.trouble = 'it is hot'
+    assert found.trouble == 'it is hot'
+    assert found.loading == 'other is loading'
+    found.load_beside()
+    assert not one.waits
+    assert not other.waits
+
+
+def test_a_pipeline_gathers_what_its_stages_have():
+    class Remembering(Source):
+        capabilities = Capabilities(remembers=True)
+
+    pipeline = compose({'first': Source, 'second': Remembering})()
+    assert pipeline.remembers
+    assert not compose({'first': Source})().remembers
+    assert (pipeline.back_ends, pipeline.troubles, pipeline.notes) == ({}, {}, {})
+    model = Runner('gpu', note='fast')
+    pipeline.stages['first'].capabilities = Capabilities(models=(model,), unnamed_model='small')
+    assert pipeline.back_ends == {'first': 'gpu'}
+    assert pipeline.notes == {'first': 'fast'}
+    assert pipeline.unnamed_models == {'first': 'small'}
+    pipeline.decline_models('too slow')
+    assert pipeline.stages['first'].capabilities.declined == 'too slow'
+    # What stages without models share stays as it is.
+    assert pipeline.stages['second'].capabilities.declined == ''

@@ -152,7 +152,7 @@ class Models:
                 f'm: is its kind {file.description.depth.kind} right?'
             )
         near_m, median_m, far_m = np.quantile(depth_m[known], (0.01, 0.5, 0.99))
-        relative = getattr(model, 'ambiguity', 'none') != 'none'
+        relative = model.ambiguity != 'none'
         unit = ' (of no unit: relative)' if relative else ' m'
         console.print(escape(lines[0]), soft_wrap=True)
         console.print(

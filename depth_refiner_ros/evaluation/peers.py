@@ -17,7 +17,7 @@ import numpy as np
 from ..data import ColorImage, DepthImage, Float32Array, PinholeCamera, UInt8Array
 from ..geometry import check_camera_fits, fill_nearest, registered
 from ..parameters import Parameters, parameter
-from ..stage import Input, Stage, Topic
+from ..stage import Capabilities, Input, Stage, Topic
 
 _INPAINT_RADIUS_PX = 3
 
@@ -25,6 +25,7 @@ _INPAINT_RADIUS_PX = 3
 class Peer(ABC):
     """The ports and the call that all peers share; a peer says how it fills."""
 
+    capabilities = Capabilities()
     Parameters: ClassVar[Any] = Parameters
     inputs: ClassVar[Mapping[str, Input]] = {
         'depth': Topic(DepthImage, 'depth/image_rect'),
@@ -372,7 +373,6 @@ class Librealsense(Peer):
 
     Attributes:
         hole_filling: librealsense's mode, None for none.
-        remembers: Whether the temporal filter runs, which remembers the frames before.
 
     Raises:
         ValueError: If pyrealsense2 cannot be imported.
@@ -381,7 +381,6 @@ class Librealsense(Peer):
 
     Parameters: ClassVar[Any] = LibrealsenseParameters
     hole_filling: ClassVar[int | None] = None
-    remembers: ClassVar[bool] = False
 
     def __init__(self, parameters: LibrealsenseParameters | None = None) -> None:
         super().__init__(parameters)
@@ -405,7 +404,12 @@ class Librealsense(Peer):
         made_for = (intrinsics, unit_m, p.baseline_mm)
         if self._chain is None or self._made_for != made_for:
             self._chain = _FilterChain(
-                self._rs, camera, unit_m, p.baseline_mm, self.hole_filling, self.remembers
+                self._rs,
+                camera,
+                unit_m,
+                p.baseline_mm,
+                self.hole_filling,
+                self.capabilities.remembers,
             )
             self._made_for = made_for
         return self._chain(depth)
@@ -435,7 +439,7 @@ class LibrealsenseNearest(Librealsense):
 class LibrealsenseTemporal(LibrealsenseFarthest):
     """librealsense with its temporal filter, and its default hole filling behind it."""
 
-    remembers: ClassVar[bool] = True
+    capabilities = Capabilities(remembers=True)  # by its temporal filter
 
 
 PEERS: Mapping[str, type[Stage]] = {

@@ -83,11 +83,6 @@ class Contender:
     pipeline: type[Pipeline]
     parameters: Any
 
-    @property
-    def remembers(self) -> bool:
-        """Whether a frame's result depends on the frames before it."""
-        return any(getattr(t, 'remembers', False) for t in self.pipeline.stage_types.values())
-
 
 PARAMETER_FILES = ('.yaml', '.yml')
 
@@ -395,7 +390,7 @@ def evaluate(job: Job, on_frame: Callable[[], None] = lambda: None) -> Evaluatio
             if case.corrupt:
                 corrupt.append((case.name, case.corrupt))
         for c in contenders:
-            if case.corrupt or (truth_m is None and not c.remembers):
+            if case.corrupt or (truth_m is None and not pipelines[c.name].remembers):
                 continue
             started_s = time.perf_counter()
             result = _output(c, pipelines[c.name], source, case)
@@ -496,7 +491,7 @@ def rerun(job: Job, names: Sequence[str], contenders: Sequence[Contender]) -> di
         outputs = {
             c.name: _output(c, pipelines[c.name], source, case)
             for c in contenders
-            if wanted or c.remembers
+            if wanted or pipelines[c.name].remembers
         }
         if wanted and case.truth_m is not None and case.scored is not None:
             shown.setdefault(case.name, Shown(case, case.truth_m, case.scored, outputs))

@@ -9,7 +9,7 @@ A model is an ONNX file that takes and returns metres; all pre-processing is ins
 from __future__ import annotations
 
 from .description import ModelDescription
-from .guarded import ChosenModel, GuardedModel, Inference, Learned
+from .guarded import ChosenModel, GuardedModel, Inference
 from .held import HeldModel
 from .loading import BACK_ENDS, is_any_installed, load_model
 from .model import Model, ModelError, shipped_models
@@ -22,7 +22,6 @@ __all__ = [
     'GuardedModel',
     'HeldModel',
     'Inference',
-    'Learned',
     'Model',
     'ModelDescription',
     'ModelError',

@@ -371,6 +371,11 @@ class DescribedModel:
         """What ran the last frame."""
         return self._model.back_end
 
+    @property
+    def compiling(self) -> bool:
+        """Whether something faster is compiled."""
+        return self._model.compiling
+
     def __call__(self, **inputs: npt.NDArray[Any]) -> dict[str, npt.NDArray[np.float32]]:
         """Run the model once.
 

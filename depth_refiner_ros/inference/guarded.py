@@ -45,7 +45,7 @@ class GuardedModel:
             are the work of a thread beside, and frames meanwhile get no answer.
         trouble: Why it does not run at present; empty if it does.
         back_end: What runs it; empty while nothing does.
-        told: What loading it had to say, and how far a compilation is.
+        note: What loading it had to say, and how far a compilation is.
     """
 
     def __init__(
@@ -67,16 +67,18 @@ class GuardedModel:
         self._began_s = 0.0
         self.waits = True
         self.trouble = ''
-        self.told = ''
+        self.note = ''
 
     @classmethod
     def named(cls, name: str, device: str = 'auto', *, threads: int = 0) -> GuardedModel:
         """Guard a model that `load_upgrading` loads."""
-        guarded = cls(lambda: load_upgrading(name, device, threads=threads, log=guarded._note))
+        guarded = cls(
+            lambda: load_upgrading(name, device, threads=threads, log=guarded._take_note)
+        )
         return guarded
 
-    def _note(self, text: str) -> None:
-        self.told = text
+    def _take_note(self, text: str) -> None:
+        self.note = text
 
     @property
     def back_end(self) -> str:
@@ -86,13 +88,12 @@ class GuardedModel:
     @property
     def ambiguity(self) -> Ambiguity:
         """What the model's depth leaves open, see `described`."""
-        found: Ambiguity = getattr(self._model, 'ambiguity', 'none')
-        return found
+        return self._model.ambiguity if self._model is not None else 'none'
 
     @property
     def compiling(self) -> bool:
         """Whether it serves while something faster is compiled."""
-        return bool(getattr(self._model, 'compiling', False))
+        return self._model is not None and self._model.compiling
 
     @property
     def loading_s(self) -> float:
@@ -172,7 +173,7 @@ class ChosenModel:
         trouble: Why it does not run; empty if it does, or has not been asked to.
         back_end: What ran the last frame; empty if nothing did.
         ambiguity: What the depth of the last frame leaves open: 'none' for metres.
-        told: Why that back end was chosen, once it was.
+        note: Why that back end was chosen, once it was.
     """
 
     def __init__(self, given: Inference | None = None) -> None:
@@ -180,7 +181,7 @@ class ChosenModel:
         self._given = given
         self._named: tuple[tuple[str, str, int], GuardedModel] | None = None
         self._described: tuple[str, ModelDescription | None] | None = None
-        self.trouble = self.back_end = self.told = ''
+        self.trouble = self.back_end = self.note = ''
         self.ambiguity: Ambiguity = 'none'
 
     def __call__(
@@ -195,11 +196,15 @@ class ChosenModel:
             deadline_s: Longest that it may take a frame; 0 sets none.
             inputs: Of the model.
         """
-        run = self._given or self._guarded(name, device, threads, deadline_s)
-        outputs = run(**inputs)
-        self.trouble, self.told = getattr(run, 'trouble', ''), getattr(run, 'told', '')
-        self.back_end = '' if outputs is None else getattr(run, 'back_end', 'model')
-        self.ambiguity = getattr(run, 'ambiguity', 'none')
+        if self._given is not None:
+            outputs = self._given(**inputs)
+            self.trouble, self.back_end = '', '' if outputs is None else 'model'
+            return outputs
+        model = self._guarded(name, device, threads, deadline_s)
+        outputs = model(**inputs)
+        self.trouble, self.note = model.trouble, model.note
+        self.back_end = '' if outputs is None else model.back_end
+        self.ambiguity = model.ambiguity
         return outputs
 
     @property
@@ -237,7 +242,7 @@ class ChosenModel:
     def leave(self, why: str = '') -> None:
         """Note that no model is wanted, and perhaps why."""
         self.trouble = self.back_end = ''
-        self.told = why
+        self.note = why
 
     def _guarded(self, name: str, device: str, threads: int, deadline_s: float) -> GuardedModel:
         choice = (name, device, threads)
@@ -245,39 +250,3 @@ class ChosenModel:
             self._named = choice, GuardedModel.named(name, device, threads=threads)
         self._named[1].deadline_s, self._named[1].waits = deadline_s, self.waits
         return self._named[1]
-
-
-class Learned:
-    """A stage that tells its host how its models fare.
-
-    Attributes:
-        models: Its models; the first one's back end is told.
-        otherwise: What is told where no model runs.
-        declined: Why a model that is not named must not be taken; empty if it may.
-        unnamed_model: What ran the last frame without being named; empty if nothing did.
-    """
-
-    models: tuple[ChosenModel, ...] = ()
-    otherwise = ''
-    declined = ''
-    unnamed_model = ''
-
-    @property
-    def trouble(self) -> str:
-        """Why a model does not run; empty if all do."""
-        return '; '.join(dict.fromkeys(each.trouble for each in self.models if each.trouble))
-
-    @property
-    def loading(self) -> str:
-        """Which models are being loaded; empty if none is."""
-        return ', '.join(each.loading for each in self.models if each.loading)
-
-    @property
-    def back_end(self) -> str:
-        """What ran the last frame."""
-        return (not self.trouble and self.models[0].back_end) or self.otherwise
-
-    @property
-    def note(self) -> str:
-        """Why these back ends were chosen, once they were."""
-        return ' '.join(each.told for each in self.models if each.told)

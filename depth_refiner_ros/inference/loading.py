@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from ..disk_cache import CacheError
 from .described import DescribedModel
-from .model import Model, ModelError, NotCompiledError, model_path
+from .model import GraphModel, Model, ModelError, NotCompiledError, model_path
 from .onnx_file import OnnxFile, read_onnx
 from .parity import Frame, check_parity, reference_frames
 
@@ -137,17 +137,17 @@ def first_that_agrees(
             refused.setdefault(str(error), []).append(candidate)
             kind = NotCompiledError if isinstance(error, NotCompiledError) else ModelError
             continue
-        told = f' Not {"; not ".join(_told(refused))}.' if refused else ''
-        log(f'{file.metadata.name} runs on {candidate} ({why}).{told}')
+        others = f' Not {"; not ".join(_listed(refused))}.' if refused else ''
+        log(f'{file.metadata.name} runs on {candidate} ({why}).{others}')
         return model
-    raise kind(f'{file.path} cannot be run: {"; ".join(_told(refused))}')
+    raise kind(f'{file.path} cannot be run: {"; ".join(_listed(refused))}')
 
 
-def _told(refused: dict[str, list[str]]) -> list[str]:
+def _listed(refused: dict[str, list[str]]) -> list[str]:
     return [f'{", ".join(names)}: {why}' for why, names in refused.items()]
 
 
-def _open(name: str, file: OnnxFile, threads: int) -> Model:
+def _open(name: str, file: OnnxFile, threads: int) -> GraphModel:
     entry = BACK_ENDS[name]
     if find_spec(entry.module) is None:
         raise ModelError(f"{entry.module} is not installed: pip install '{entry.extra}'")
@@ -158,15 +158,16 @@ def _open(name: str, file: OnnxFile, threads: int) -> Model:
         raise ModelError(
             f"{entry.module} does not import ({error}): pip install '{entry.extra}'"
         ) from None
-    model: Model = kind(file, threads, **entry.options)
+    model: GraphModel = kind(file, threads, **entry.options)
     return model
 
 
-def _proven(model: Model, file: OnnxFile, frames: list[Frame]) -> str:
+def _proven(model: GraphModel, file: OnnxFile, frames: list[Frame]) -> str:
     """Compare a model; return what is known of it."""
-    inputs: tuple[str, ...] = getattr(model, 'inputs', ())
     try:
-        report = check_parity(model, frames, inputs, file.metadata.tolerances) if frames else None
+        report = (
+            check_parity(model, frames, model.inputs, file.metadata.tolerances) if frames else None
+        )
     except ModelError:
         raise
     except Exception as error:  # whatever a back end throws, another one may serve

@@ -10,6 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from ..filters.alignment import Ambiguity
+
 Arrays = Mapping[str, npt.NDArray[Any]]
 
 MODELS = Path(__file__).parents[1] / 'models'
@@ -30,19 +32,37 @@ class Model(Protocol):
     Attributes:
         name: Of the model.
         back_end: What runs it, such as 'onnxruntime'.
+        ambiguity: What its depth leaves open: 'none', or scale and shift of 'affine_inverse' depth
+            or of 'affine' depth.
+        compiling: Whether it serves while something faster is compiled.
     """
 
     name: str
+    ambiguity: Ambiguity
 
     @property
     def back_end(self) -> str:
         """What runs it."""
+
+    @property
+    def compiling(self) -> bool:
+        """Whether something faster is compiled."""
 
     def __call__(self, **inputs: npt.NDArray[Any]) -> dict[str, npt.NDArray[np.float32]]:
         """Run the model once.
 
         The arrays may be overwritten by the next call.
         """
+
+
+class GraphModel(Model, Protocol):
+    """A model as its graph speaks: what a back end makes of a file.
+
+    Attributes:
+        inputs: Names of what the graph takes.
+    """
+
+    inputs: tuple[str, ...]
 
 
 def shipped_models() -> list[str]:

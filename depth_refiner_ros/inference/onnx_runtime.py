@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
+from ..filters.alignment import Ambiguity
 from .model import ModelError
 from .onnx_file import OnnxFile
 
@@ -23,6 +24,9 @@ class OnnxRuntimeModel:
     Raises:
         ModelError: If ONNX Runtime cannot load it, or has no CUDA.
     """
+
+    ambiguity: Ambiguity = 'none'
+    compiling = False
 
     def __init__(self, file: OnnxFile, threads: int = 0, *, cuda: bool = False) -> None:
         self.name = file.metadata.name

@@ -12,6 +12,7 @@ import openvino
 from openvino import opset13 as opset
 
 from ..disk_cache import CacheError, DiskCache
+from ..filters.alignment import Ambiguity
 from .model import ModelError
 from .onnx_file import OnnxFile, file_hash
 
@@ -31,6 +32,9 @@ class OpenVinoModel:
     Raises:
         ModelError: If OpenVINO cannot load it, or the CPU has no bfloat16.
     """
+
+    ambiguity: Ambiguity = 'none'
+    compiling = False
 
     def __init__(self, file: OnnxFile, threads: int = 0, *, precision: str = 'f32') -> None:
         self.name = file.metadata.name

@@ -21,6 +21,7 @@ import numpy.typing as npt
 import tensorrt
 
 from ..disk_cache import DiskCache, Facts
+from ..filters.alignment import Ambiguity
 from ..invocation import command
 from .model import ModelError, NotCompiledError
 from .onnx_file import OnnxFile, file_hash
@@ -175,6 +176,9 @@ class TensorRtModel:
     Raises:
         ModelError: If TensorRT does not load it, or there is no memory.
     """
+
+    ambiguity: Ambiguity = 'none'
+    compiling = False
 
     def __init__(
         self, file: OnnxFile, precision: str, engine: bytes, sizes: Sequence[Size]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..filters.alignment import Ambiguity
 from .compiling import Compilation, Size, compile_model
 from .loading import BACK_ENDS, Log, candidates, first_that_agrees, load_model, spoken_to
 from .model import Model, ModelError, NotCompiledError, model_path
@@ -40,6 +41,8 @@ class UpgradingModel:
         log: Told whenever there is something new to say.
     """
 
+    ambiguity: Ambiguity = 'none'
+
     def __init__(
         self,
         fallback: Callable[[], Model],
@@ -59,7 +62,7 @@ class UpgradingModel:
         self._log = log
         self._compilation: Compilation | None = None
         self._tried: set[Size] = set()
-        self._told = ''
+        self._logged = ''
         first = better or self._other()
         self.name, self.back_end = first.name, first.back_end
 
@@ -113,8 +116,8 @@ class UpgradingModel:
             self._tell(f'{self.name} runs on {self._target}, compiled beside {self.back_end}')
 
     def _tell(self, text: str) -> None:
-        if text != self._told:
-            self._told = text
+        if text != self._logged:
+            self._logged = text
             self._log(text)
 
 

@@ -15,7 +15,7 @@ from ..filters.depth_of_field import MAX_BLUR_PX, blur, circle_of_confusion_px
 from ..filters.focus import FocusPull, depth_around_m, nearest_object_m
 from ..geometry import check_camera_fits, fill_nearest, registered
 from ..parameters import Parameters, parameter
-from ..stage import Input, Topic
+from ..stage import Capabilities, Input, Topic
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +81,7 @@ class BlurBackground:
     take that of the nearest pixel with one.
     """
 
-    remembers: ClassVar[bool] = True
+    capabilities = Capabilities(remembers=True)
     Parameters: ClassVar[Any] = BlurBackgroundParameters
     inputs: ClassVar[Mapping[str, Input]] = {
         'depth': Topic(DepthImage, 'depth/image_rect'),

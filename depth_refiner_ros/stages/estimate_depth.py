@@ -26,9 +26,9 @@ from ..data import (
 from ..filters.alignment import Alignment, Ambiguity, fit_alignment
 from ..filters.noise import SENSORS
 from ..geometry import check_camera_fits, registered
-from ..inference import BACK_ENDS, ChosenModel, HeldModel, Inference, Learned
+from ..inference import BACK_ENDS, ChosenModel, HeldModel, Inference
 from ..parameters import Parameters, parameter
-from ..stage import Input, Topic
+from ..stage import Capabilities, Input, Topic
 
 _WORKING_WIDTH_PX = 640
 """Width of the pictures the model was made for."""
@@ -102,7 +102,7 @@ class EstimateDepthParameters(Parameters):
     )
 
 
-class EstimateDepth(Learned):
+class EstimateDepth:
     """Estimates depth from a colour image.
 
     Alone its metres come from training and are a guess. With measurements, however few, it keeps
@@ -133,14 +133,8 @@ class EstimateDepth(Learned):
         self.parameters = parameters or EstimateDepthParameters()
         self._model = ChosenModel(model)
         self._held = HeldModel(self._model)
-        self.models = (self._model,)
-        self._age = ''
+        self.capabilities = Capabilities(models=(self._model,))
         self._aligned: tuple[int, Alignment] | None = None
-
-    @property
-    def note(self) -> str:
-        """Why this back end was chosen, and how old a held estimate is."""
-        return ' '.join(text for text in (super().note, self._age) if text)
 
     def __call__(
         self,
@@ -230,7 +224,7 @@ class EstimateDepth(Learned):
     def _estimate(self, color: ColorImage, camera: PinholeCamera) -> _Estimate | None:
         """Run the model, or take its estimate of an earlier frame; None if there is neither."""
         p = self.parameters
-        self._age = ''
+        self.capabilities.remark = ''
         height, width = color.rgb.shape[:2]
         factor = width / _WORKING_WIDTH_PX
         rgb = color.rgb
@@ -265,7 +259,9 @@ class EstimateDepth(Learned):
         age_s = (color.header.stamp_ns - answer.stamp_ns) / 1e9
         if frames := self._held.frame - answer.frame:
             plural = 's' if frames > 1 else ''
-            self._age = f'The estimate is {frames} frame{plural} ({1e3 * age_s:.0f} ms) old.'
+            self.capabilities.remark = (
+                f'The estimate is {frames} frame{plural} ({1e3 * age_s:.0f} ms) old.'
+            )
 
         def whole(values: Float32Array) -> Float32Array:
             # Nearest: nothing between a thing and the wall behind it. Always a copy.

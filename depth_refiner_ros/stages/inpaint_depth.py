@@ -32,12 +32,11 @@ from ..inference import (
     BACK_ENDS,
     ChosenModel,
     Inference,
-    Learned,
     ModelDescription,
     is_any_installed,
 )
 from ..parameters import Parameters, parameter
-from ..stage import Input, Topic
+from ..stage import Capabilities, Input, Topic
 
 DEFAULT_MODEL = 'depth_small'
 """What `model: auto` takes."""
@@ -140,14 +139,13 @@ def _unfit(description: ModelDescription, color: UInt8Array | None) -> str:
     return ''
 
 
-class InpaintDepth(Learned):
+class InpaintDepth:
     """Fills holes with the surfaces around them and marks every pixel it invented.
 
     A hole takes the surface it belongs to, never a blend of two: an occlusion shadow continues
     the background, a plane continues as a plane.
     """
 
-    otherwise = 'classical'
     Parameters: ClassVar[Any] = InpaintDepthParameters
     inputs: ClassVar[Mapping[str, Input]] = {
         'depth': Topic(DepthImage, 'depth/image_rect'),
@@ -172,7 +170,7 @@ class InpaintDepth(Learned):
         self.parameters = parameters or InpaintDepthParameters()
         self._given = model is not None
         self._model = ChosenModel(model)
-        self.models = (self._model,)
+        self.capabilities = Capabilities(models=(self._model,), otherwise='classical')
 
     def __call__(
         self,
@@ -229,9 +227,9 @@ class InpaintDepth(Learned):
         """Run the model, if one is wanted and runs; None leaves the frame to the filter."""
         p = self.parameters
         name = DEFAULT_MODEL if p.model == 'auto' else p.model
-        self.unnamed_model = ''
-        if p.model == 'auto' and self.declined:
-            self._model.leave(self.declined)
+        self.capabilities.unnamed_model = ''
+        if p.model == 'auto' and self.capabilities.declined:
+            self._model.leave(self.capabilities.declined)
             return None
         if not self._given:
             if not name:
@@ -251,7 +249,7 @@ class InpaintDepth(Learned):
         found = self._model(name, p.device, p.threads, deadline_s=p.model_deadline_s, **given)
         if found is None:
             return None
-        self.unnamed_model = DEFAULT_MODEL if p.model == 'auto' else ''
+        self.capabilities.unnamed_model = DEFAULT_MODEL if p.model == 'auto' else ''
         reduced_m = given['depth_m']
         estimate_m, wrong, shape = found['estimate_m'], found['wrong'], depth_m.shape
         invented = np.isnan(reduced_m) | (wrong >= p.wrong_threshold)

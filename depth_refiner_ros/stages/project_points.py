@@ -22,7 +22,7 @@ from ..data import (
 )
 from ..geometry import check_camera_fits, points_from_depth, registered
 from ..parameters import Parameters, parameter
-from ..stage import Input, Topic
+from ..stage import Capabilities, Input, Topic
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +57,7 @@ class ProjectPoints:
     Colour is used when it is registered to the depth: same size, frame and intrinsics.
     """
 
+    capabilities = Capabilities()
     Parameters: ClassVar[Any] = ProjectPointsParameters
     inputs: ClassVar[Mapping[str, Input]] = {
         'depth': Topic(DepthImage, 'depth/image_rect'),

@@ -26,7 +26,7 @@ from ..filters.temporal import TemporalFilter
 from ..geometry import check_camera_fits
 from ..kernels import ByteRowOut, FloatRow, FloatRowOut, kernel
 from ..parameters import Parameters, parameter
-from ..stage import Input, Topic
+from ..stage import Capabilities, Input, Topic
 
 _INVALID, _MEASURED = np.uint8(Provenance.INVALID), np.uint8(Provenance.MEASURED)
 _REFINED, _INPAINTED = np.uint8(Provenance.REFINED), np.uint8(Provenance.INPAINTED)
@@ -83,7 +83,7 @@ class RefineDepth:
     no part and goes out as it came.
     """
 
-    remembers: ClassVar[bool] = True
+    capabilities = Capabilities(remembers=True)
     Parameters: ClassVar[Any] = RefineDepthParameters
     inputs: ClassVar[Mapping[str, Input]] = {
         'depth': Topic(DepthImage, 'depth/image_rect'),

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from ..data import ColorImage, DepthImage, Header, PinholeCamera, RigidTransform
 from ..geometry import register_color
 from ..parameters import Parameters
-from ..stage import FrameLookup, Input, Topic
+from ..stage import Capabilities, FrameLookup, Input, Topic
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +24,7 @@ class RegisterColor:
     the stages after it get a guide that fits, with the depth camera's intrinsics.
     """
 
+    capabilities = Capabilities()
     Parameters: ClassVar[Any] = RegisterColorParameters
     inputs: ClassVar[Mapping[str, Input]] = {
         'depth': Topic(DepthImage, 'depth/image_rect'),

@@ -22,7 +22,7 @@ from ..data import (
 )
 from ..geometry import seen_from
 from ..parameters import Parameters
-from ..stage import FrameLookup, Input, Topic
+from ..stage import Capabilities, FrameLookup, Input, Topic
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +37,7 @@ class RegisterDepth:
     and provenance move along where they come in.
     """
 
+    capabilities = Capabilities()
     Parameters: ClassVar[Any] = RegisterDepthParameters
     inputs: ClassVar[Mapping[str, Input]] = {
         'depth': Topic(DepthImage, 'depth/image_rect'),

@@ -30,9 +30,9 @@ from ..filters.hands import (
     window,
 )
 from ..geometry import check_camera_fits
-from ..inference import BACK_ENDS, ChosenModel, Inference, Learned
+from ..inference import BACK_ENDS, ChosenModel, Inference
 from ..parameters import Parameters, parameter
-from ..stage import Input, Topic
+from ..stage import Capabilities, Input, Topic
 
 _SAME_HAND_M = 0.07
 """Two centres this close are of one hand."""
@@ -115,7 +115,7 @@ class _Found:
         return center_m
 
 
-class TrackHands(Learned):
+class TrackHands:
     """Finds hands in depth images and gives their 21 joints in metres.
 
     No hand gives an empty value, not a guess. Works on raw, refined or inpainted depth: whatever
@@ -140,7 +140,8 @@ class TrackHands(Learned):
         detector: Inference | None = None,
     ) -> None:
         self.parameters = parameters or TrackHandsParameters()
-        self._joints, self._detector = self.models = ChosenModel(joints), ChosenModel(detector)
+        self._joints, self._detector = ChosenModel(joints), ChosenModel(detector)
+        self.capabilities = Capabilities(models=(self._joints, self._detector))
         self._tracks: list[_Track] = []
         self._next = 0
         self._last_ns: int | None = None

@@ -28,6 +28,7 @@ from depth_refiner_ros.evaluation.run import (
     shown_frames,
 )
 from depth_refiner_ros.metrics import regions_of
+from depth_refiner_ros.stage import Capabilities
 
 HEADER = Header(0, 'camera')
 SHAPE = (48, 64)
@@ -197,7 +198,7 @@ def test_contenders_on_a_reference(folder, wall):
 class Counting(Peer):
     """Remembers how many frames it has seen, and says so in its depth."""
 
-    remembers = True
+    capabilities = Capabilities(remembers=True)
     seen: list = []  # noqa: RUF012
 
     def __init__(self, parameters=None):

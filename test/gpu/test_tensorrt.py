@@ -153,8 +153,8 @@ def test_frames_are_served_while_another_size_is_built(engine, file):
             slowest_s = max(slowest_s, time.perf_counter() - started_s)
         by.append(guarded.back_end)
         threading.Event().wait(0.03)
-    print(f'{len(by)} frames served meanwhile, the slowest took {slowest_s:.2f} s; {guarded.told}')
-    assert by[-1] == 'tensorrt-fp16', guarded.told
+    print(f'{len(by)} frames served meanwhile, the slowest took {slowest_s:.2f} s; {guarded.note}')
+    assert by[-1] == 'tensorrt-fp16', guarded.note
 
 
 def test_int8_agrees_or_is_refused_with_its_figures(engine, file):

@@ -36,6 +36,7 @@ class Faulty:
     """A model that fails as it is told to."""
 
     back_end = 'faulty'
+    ambiguity, compiling = 'none', False
 
     def __init__(self):
         self.error = None
@@ -384,6 +385,7 @@ def test_overload_keeps_latency_below_two_stage_times_and_counts_every_drop(robo
 
     class Slow:
         inputs, outputs, parameters = stage.inputs, stage.outputs, stage.parameters
+        capabilities = stage.capabilities
 
         def __call__(self, **values):
             began.release()

@@ -45,6 +45,7 @@ class Robot:
 
         class Gated:
             inputs, outputs, parameters = stage.inputs, stage.outputs, stage.parameters
+            capabilities = stage.capabilities
 
             def __call__(self, **values):
                 robot.entered.release()

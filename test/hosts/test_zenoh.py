@@ -529,6 +529,7 @@ class Gate:
 
         class Gated:
             inputs, outputs, parameters = stage.inputs, stage.outputs, stage.parameters
+            capabilities = stage.capabilities
 
             def __call__(self, **given):
                 gate.seen_ns.append(given['depth'].header.stamp_ns)

@@ -2,7 +2,7 @@ import threading
 
 import numpy as np
 
-from depth_refiner_ros.inference import ChosenModel, GuardedModel, Learned, ModelError, guarded
+from depth_refiner_ros.inference import ChosenModel, GuardedModel, ModelError, guarded
 
 
 class Clock:
@@ -16,6 +16,7 @@ class Flaky:
     """A model that fails when told to."""
 
     back_end = 'flaky'
+    ambiguity, compiling = 'none', False
 
     def __init__(self):
         self.error = None
@@ -167,10 +168,12 @@ def test_without_a_deadline_a_model_may_take_its_time():
 def test_a_named_model_tells_what_it_was_told(tiny, frame):
     guarded = GuardedModel.named(str(tiny), 'onnxruntime')
     assert guarded(**frame) is not None
-    assert guarded.told.startswith('tiny runs on onnxruntime (median 0.000 mm')
+    assert guarded.note.startswith('tiny runs on onnxruntime (median 0.000 mm')
 
 
 class Doubling:
+    ambiguity, compiling = 'none', False
+
     def __init__(self, name):
         self.back_end = name
 
@@ -190,10 +193,10 @@ def test_the_model_that_is_named_runs_until_another_is(monkeypatch):
 
     monkeypatch.setattr(guarded, 'load_upgrading', load)
     chosen = ChosenModel()
-    assert (chosen.back_end, chosen.trouble, chosen.told) == ('', '', '')
+    assert (chosen.back_end, chosen.trouble, chosen.note) == ('', '', '')
     for _ in range(2):
         assert chosen('one', 'auto', 2, x=np.float32([1, 2]))['y'].tolist() == [2, 4]
-    assert (chosen.back_end, chosen.told) == ('one', 'one runs')
+    assert (chosen.back_end, chosen.note) == ('one', 'one runs')
     assert chosen('absent', 'auto', 2, x=np.float32([1])) is None
     assert (chosen.back_end, chosen.trouble) == ('', 'ModelError: no model absent')
     assert chosen('one', 'openvino', 2, x=np.float32([3]))['y'].tolist() == [6]
@@ -206,19 +209,3 @@ def test_what_is_given_runs_whatever_is_named():
     chosen = ChosenModel(lambda x: {'y': x + 1})
     assert chosen('absent', 'auto', 0, x=np.float32([1]))['y'].tolist() == [2]
     assert chosen.back_end == 'model'
-
-
-def test_a_stage_tells_of_all_its_models():
-    class Stage(Learned):
-        otherwise = 'classical'
-        models = ChosenModel(dict), ChosenModel(lambda: None)
-
-    stage = Stage()
-    one, other = stage.models
-    assert (stage.back_end, stage.trouble, stage.note) == ('classical', '', '')
-    one('a', 'auto', 0)
-    other('b', 'auto', 0)
-    assert stage.back_end == 'model'
-    other.trouble, other.told = 'it is hot', 'chosen by hand'
-    assert (stage.back_end, stage.trouble) == ('classical', 'it is hot')
-    assert stage.note == 'chosen by hand'

@@ -161,12 +161,12 @@ def test_a_robot_is_served_while_its_engine_is_built(fake, convolving, only_two)
     guarded = GuardedModel.named(str(convolving), 'tensorrt-fp16')
     want = guarded(**image(20, 24))['estimate_m'].copy()
     assert guarded.back_end == 'onnxruntime'
-    until(lambda: guarded(**image(20, 24)) and 'build 0 %' in guarded.told)
-    assert guarded.told.startswith('convolving runs on onnxruntime while it is compiled for')
+    until(lambda: guarded(**image(20, 24)) and 'build 0 %' in guarded.note)
+    assert guarded.note.startswith('convolving runs on onnxruntime while it is compiled for')
     go.set()
     until(lambda: guarded(**image(20, 24)) and guarded.back_end == 'tensorrt-fp16')
     np.testing.assert_allclose(guarded(**image(20, 24))['estimate_m'], want, rtol=5e-4)
-    assert guarded.told == 'convolving runs on tensorrt-fp16, compiled beside onnxruntime'
+    assert guarded.note == 'convolving runs on tensorrt-fp16, compiled beside onnxruntime'
     # The next start finds it.
     assert load_upgrading(convolving, 'tensorrt-fp16').back_end == 'tensorrt-fp16'
     assert len(fake.called('create_network')) == 1

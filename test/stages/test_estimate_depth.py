@@ -136,7 +136,7 @@ def test_without_a_model_measurements_pass():
     assert (out['provenance'].provenance[1:] == Provenance.MEASURED).all()
     missing = EstimateDepth(EstimateDepthParameters(model='no_such_model'))
     assert np.isnan(missing(COLOR, CAMERA)['depth'].depth_m).all()
-    assert 'no_such_model' in missing.trouble
+    assert 'no_such_model' in missing.capabilities.trouble
 
 
 def test_a_camera_of_another_size_is_refused():
@@ -165,7 +165,7 @@ def test_a_slow_model_is_asked_for_every_third_frame_and_its_age_is_said():
         out = run(ColorImage(header, COLOR.rgb), CAMERA)
         assert out['depth'].header == header
         np.testing.assert_array_equal(out['depth'].depth_m, truth_m)
-        found.append((out['stddev'].stddev_m[-1, 0], run.note))
+        found.append((out['stddev'].stddev_m[-1, 0], run.capabilities.note))
     assert len(stamps_ns) == 2
     # A tenth of 3 m, and 0.5 m/s over 40 and 80 ms.
     deviations = [found_m for found_m, _ in found]

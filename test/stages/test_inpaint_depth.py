@@ -90,8 +90,6 @@ def test_nothing_measured():
 class Knowing:
     """A model that says 1.5 m everywhere and doubts the first six rows."""
 
-    trouble, back_end = '', 'knowing'
-
     def __init__(self, doubt=0.9):
         self.doubt = doubt
         self.seen = []
@@ -122,7 +120,7 @@ def test_a_model_fills_holes_and_replaces_what_it_believes_wrong():
     assert (marks[6:20] == Provenance.MEASURED).all()
     assert out['stddev'].stddev_m[0, 0] == np.float32(0.15)
     assert out['stddev'].stddev_m[8, 5] < 0.05
-    assert (stage.back_end, stage.trouble) == ('knowing', '')
+    assert (stage.capabilities.back_end, stage.capabilities.trouble) == ('model', '')
 
 
 def test_doubt_below_the_threshold_or_with_it_off_keeps_measurements():
@@ -156,8 +154,8 @@ def test_without_its_model_it_fills_classically_and_says_why():
     out = stage(holed_wall(), CAMERA)
     wanted = classical()(holed_wall(), CAMERA)
     np.testing.assert_array_equal(out['depth'].depth_m, wanted['depth'].depth_m)
-    assert stage.back_end == 'classical'
-    assert 'no model no_such_model' in stage.trouble
+    assert stage.capabilities.back_end == 'classical'
+    assert 'no model no_such_model' in stage.capabilities.trouble
 
 
 def test_by_default_the_shipped_model_fills_where_a_back_end_is_installed():
@@ -165,7 +163,7 @@ def test_by_default_the_shipped_model_fills_where_a_back_end_is_installed():
     stage, named = InpaintDepth(), InpaintDepth(InpaintDepthParameters(model='depth_small'))
     found, wanted = (each(holed_wall(), CAMERA)['depth'].depth_m for each in (stage, named))
     np.testing.assert_array_equal(found, wanted)
-    assert stage.back_end == named.back_end != 'classical'
+    assert stage.capabilities.back_end == named.capabilities.back_end != 'classical'
 
 
 def test_without_a_back_end_the_default_is_classical_and_that_is_no_trouble(monkeypatch):
@@ -173,8 +171,8 @@ def test_without_a_back_end_the_default_is_classical_and_that_is_no_trouble(monk
     stage = InpaintDepth()
     found, wanted = (each(holed_wall(), CAMERA)['depth'].depth_m for each in (stage, classical()))
     np.testing.assert_array_equal(found, wanted)
-    assert (stage.back_end, stage.trouble) == ('classical', '')
-    assert 'pip install onnxruntime' in stage.note
+    assert (stage.capabilities.back_end, stage.capabilities.trouble) == ('classical', '')
+    assert 'pip install onnxruntime' in stage.capabilities.note
 
 
 def test_what_a_model_cannot_know_stays_empty():

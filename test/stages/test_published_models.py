@@ -45,7 +45,7 @@ def test_a_published_model_gets_the_colour_in_its_own_size(tmp_path):
     stage = EstimateDepth(EstimateDepthParameters(model=name, **RUNS))
     color = ColorImage(HEADER, speaking.picture(truth_m))
     out = stage(color, camera_of(truth_m.shape))
-    assert not stage.trouble
+    assert not stage.capabilities.trouble
     np.testing.assert_allclose(out['depth'].depth_m, truth_m, rtol=1e-5)
 
 
@@ -69,7 +69,7 @@ def test_a_completion_model_fills_holes_in_full_size(tmp_path):
     holed_m[10:150, 330:630] = np.nan
     color = ColorImage(HEADER, speaking.picture(truth_m))
     stage, out = completed(name, holed_m, color, rim_px=0.0, model_reduction=4)
-    assert (stage.back_end, stage.trouble) == ('onnxruntime', '')
+    assert (stage.capabilities.back_end, stage.capabilities.trouble) == ('onnxruntime', '')
     # Not reduced by 4: right to the pixel, but for the one at an edge that 1008 / 640 shifts.
     off_m = np.abs(out['depth'].depth_m - truth_m)
     assert (off_m > 1e-3).mean() < 1e-3
@@ -85,8 +85,8 @@ def test_a_completion_model_without_colour_leaves_it_to_the_filter_and_says_so(t
     holed_m[50:60, 50:60] = np.nan
     stage, out = completed(name, holed_m, None)
     np.testing.assert_allclose(out['depth'].depth_m[55, 55], 1.0, rtol=1e-3)
-    assert stage.back_end == 'classical'
-    assert stage.trouble == (
+    assert stage.capabilities.back_end == 'classical'
+    assert stage.capabilities.trouble == (
         'promptda needs colour registered to the depth, and there is none: put register_color '
         'first, or set inpaint_depth.model to depth_small'
     )
@@ -122,12 +122,12 @@ def test_a_model_of_the_other_stage_is_one_sentence(tmp_path):
     color = ColorImage(HEADER, speaking.picture(blocks_m()))
     estimate = EstimateDepth(EstimateDepthParameters(model=promptda))
     assert np.isnan(estimate(color, camera_of((480, 640)))['depth'].depth_m).all()
-    assert estimate.trouble == (
+    assert estimate.capabilities.trouble == (
         'promptda completes measured depth: set inpaint_depth.model to it, not '
         'estimate_depth.model'
     )
     stage, _ = completed(anything, blocks_m(), color)
-    assert stage.trouble == (
+    assert stage.capabilities.trouble == (
         'depth_anything_v2 estimates depth from colour: set estimate_depth.model to it, not '
         'inpaint_depth.model'
     )
@@ -165,7 +165,7 @@ def test_relative_depth_is_aligned_to_a_kitchen_of_which_a_fiftieth_is_wrong(rec
     out = stage(
         ColorImage(HEADER, color), camera_of(truth_m.shape), depth=DepthImage(HEADER, said_m)
     )
-    assert not stage.trouble
+    assert not stage.capabilities.trouble
     off = np.abs(out['depth'].depth_m / truth_m - 1)
     print(f'aligned: median {100 * np.median(off):.4f} %, worst {100 * off.max():.4f} %')
     assert off.max() < 1e-3

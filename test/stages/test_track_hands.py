@@ -153,7 +153,7 @@ def test_without_models_nothing_is_said_but_why():
     stage = TrackHands(TrackHandsParameters(joints_model='no_such', detector_model='no_such'))
     depth = DepthImage(Header(0, 'camera'), World().depth_m(), '16UC1')
     assert len(stage(depth, CAMERA)['hands'].ids) == 0
-    assert 'no_such' in stage.trouble
+    assert 'no_such' in stage.capabilities.trouble
 
 
 def test_a_jump_in_time_starts_anew():

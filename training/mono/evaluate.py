@@ -126,8 +126,8 @@ def main(settings: Settings) -> None:
         fx, fy, cx, cy = (float(value) for value in intrinsics)
         camera = PinholeCamera(header, rgb.shape[1], rgb.shape[0], fx, fy, cx, cy)
         found = stage(ColorImage(header, rgb), camera)['depth'].depth_m
-        if stage.trouble:
-            raise SystemExit(stage.trouble)
+        if stage.capabilities.trouble:
+            raise SystemExit(stage.capabilities.trouble)
         return np.asarray(found, np.float32)
 
     step = max(1, len(trained) // 200)
