@@ -43,7 +43,7 @@ class CacheEntry:
     Attributes:
         path: The file.
         facts: What it was made from.
-        size_bytes: Of the file.
+        size_bytes: Size of the file.
         used_s: When it was last read or written, seconds since 1970.
     """
 

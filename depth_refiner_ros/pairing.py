@@ -21,7 +21,7 @@ class Stream:
     Attributes:
         stamps_ns: Their header stamps.
         log_ns: When they were recorded.
-        sizes: Of their images; None where only decoding would tell.
+        sizes: Sizes of their images; None where only decoding shows it.
     """
 
     stamps_ns: list[int] = field(default_factory=list)

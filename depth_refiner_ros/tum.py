@@ -69,8 +69,8 @@ class Listing:
 
     Attributes:
         rows: The frames, by stamp.
-        intrinsics: Of the depth image.
-        color_intrinsics: Of the colour image, where the depth is not registered to it.
+        intrinsics: Intrinsics of the depth image.
+        color_intrinsics: Intrinsics of the colour image, where the depth is not registered to it.
         color_from_depth: Where the depth camera sits in that of the colour, (4, 4), if known.
         depth_unit_m: Metres of one count.
         intrinsics_note: Where the intrinsics come from.

@@ -84,7 +84,7 @@ class Recorder:
     Args:
         zenoh: The Zenoh host.
         node: What subscribes.
-        writer: Where to.
+        writer: Takes what is recorded.
         topics: Absolute names; all if none.
         say: Called once with a sentence for every topic that is left out.
     """

@@ -109,7 +109,7 @@ class FusionScores:
         plane_p95_mm: 95th percentile of it.
         patch_rms_mm: Root mean square, with a plane fitted to each 20 cm square.
         covered: Share of the reference's pixels that show the map within 2 cm; NaN without one.
-        correct: Of those that show the map at all, the share within 2 cm.
+        correct: Share within 2 cm, of those that show the map.
         in_front: Share of the reference's pixels that show the map more than 2 cm too near.
     """
 
@@ -164,7 +164,7 @@ def evaluate_downstream(
         transforms: Where the depth camera sits in the colour camera, if they differ.
         track_every_nth: Frames from one that is tracked to the next.
         fuse_every_nth: Frames from one that is fused to the next.
-        method: Of the odometry; `hybrid` needs colour.
+        method: Method of the odometry; `hybrid` needs colour.
         voxel_m: Edge of the map's voxels, metres.
         min_views: Frames that must have seen a surface for it to count.
         note: Goes into the scores: `POSES_FROM_THE_SAME_DEPTH` where that is so.

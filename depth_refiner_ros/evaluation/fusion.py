@@ -188,7 +188,7 @@ def find_planes(surface: Surface, *, count: int = 5, seed: int = 0) -> list[Plan
     Args:
         surface: Where planes are found.
         count: How many at most; none is smaller than 0.2 square metres.
-        seed: Of RANSAC's draws.
+        seed: Seed of RANSAC's draws.
 
     Raises:
         ModuleNotFoundError: If Open3D is not installed.
@@ -313,7 +313,7 @@ class Agreement(NamedTuple):
     Attributes:
         pixels: Pixels with reference depth.
         covered: Share of them where the surface is seen within the tolerance: completeness.
-        correct: Of those where a surface is seen at all, the share within the tolerance.
+        correct: Share within the tolerance, of those where a surface is seen.
         in_front: Share of them where a surface is seen nearer than the tolerance allows: what is
             not there, and stops a robot.
     """

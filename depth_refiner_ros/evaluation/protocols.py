@@ -281,7 +281,7 @@ def cases(source: Source, protocol: ProtocolName | None = None, seed: int = 0) -
     Args:
         source: What to evaluate on.
         protocol: By default the one that fits.
-        seed: Of the choice and shift of punched patterns.
+        seed: Seed of the choice and shift of punched patterns.
 
     Raises:
         ValueError: If the source lacks what the protocol needs.

@@ -234,7 +234,7 @@ def run_on_ray(
     Args:
         jobs: What to evaluate.
         folder: Where pictures go, on this machine.
-        address: Of the cluster: 'auto', 'host:port', or 'local' to start one here.
+        address: Address of the cluster: 'auto', 'host:port', or 'local' to start one here.
         progress: Called with the number of frames of every finished job.
 
     Raises:

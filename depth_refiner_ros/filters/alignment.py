@@ -33,7 +33,7 @@ class Alignment(NamedTuple):
     """What an estimate is to be changed by.
 
     Attributes:
-        scale: Of inverse depth, or of depth.
+        scale: Scale of inverse depth, or of depth.
         shift: Added to it, 1/m or m.
         error: Mean error of the aligned estimate at measurements, a share of depth.
         inverse: Whether 1 / z becomes scale / z + shift; else z becomes scale z + shift.

@@ -28,7 +28,7 @@ BONE_LENGTHS_MM = (
     27.7, 46.2, 31.6, 18.9, 99.0, 39.8, 22.4, 12.7, 94.5, 44.6, 26.3, 14.1, 87.0, 41.4, 25.7,
     14.3, 83.1, 32.7, 18.1, 13.5,
 )  # fmt: skip
-"""Of an adult's hand 187 mm long, in the order of `data.HAND_BONES`: Buryanov and Kotiuk,
+"""Bones of an adult's hand 187 mm long, in the order of `data.HAND_BONES`: Buryanov and Kotiuk,
 "Proportions of Hand Segments", Int. J. Morphology 28(3), 2010."""
 _SCALES = (0.6, 1.45)
 """Sizes of hands, relative to that one, that are accepted."""
@@ -51,7 +51,7 @@ class Candidate(NamedTuple):
 
     Attributes:
         center_m: (3,) the knuckle of its middle finger.
-        probability: Of there being a hand.
+        probability: Probability that there is a hand.
     """
 
     center_m: Float64Array
@@ -75,7 +75,7 @@ def candidates(
         hand: (h, w) probabilities of cells.
         offset: (2, h, w) columns and rows to the centre, in cells.
         behind_m: (h, w) of the centre behind the nearest surface in the cell.
-        camera: Of the original image.
+        camera: Camera of the original image.
         threshold: Least probability.
         most: How many at most.
     """
@@ -150,7 +150,7 @@ def joints_of(
     Args:
         place: (21, 3) column, row and depth, -1 to 1 across the window.
         camera: Intrinsics.
-        center_m: Of the window.
+        center_m: Centre of the window.
     """
     u, v, half_px = _place(camera, center_m)
     pixels = np.stack(
@@ -222,7 +222,7 @@ class OneEuro:
     Casiez, Roussel and Vogel, "1 Euro Filter", CHI 2012.
 
     Args:
-        cutoff_hz: Of what rests.
+        cutoff_hz: Cutoff frequency at rest.
         per_m_s: How much the cutoff grows with speed, Hz per m/s.
     """
 
@@ -236,7 +236,7 @@ class OneEuro:
         """Return points (21, 3) smoothed.
 
         Args:
-            points_m: Of this frame.
+            points_m: Points of this frame.
             since_s: Since the last one.
         """
         now = points_m.astype(np.float64)

@@ -80,7 +80,7 @@ def record(
 
     Args:
         results: A `replay`.
-        writer: Where to.
+        writer: Takes what comes out.
         outputs: The pipeline's outputs.
         namespace: Namespace of the written topics.
         depth_encoding: 'same', '16UC1' or '32FC1'.
