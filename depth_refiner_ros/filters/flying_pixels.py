@@ -5,15 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..data import BoolArray, Float32Array
-from ..kernels import (
-    FloatImage,
-    FloatImageOut,
-    FloatRow,
-    FloatRowOut,
-    MaskOut,
-    MaskRowOut,
-    kernel,
-)
+from ..kernels import FloatImage, FloatImageOut, FloatRow, FloatRowOut, MaskOut, MaskRowOut, kernel
 from .noise import FARTHEST_M, NEAREST_M
 
 # (dy, dx) of the four lines through a pixel.
@@ -55,7 +47,7 @@ def flying_pixels(
     height, width = depth_m.shape
     flying = np.zeros(depth_m.shape, np.bool_)
     bordered = np.zeros((height + 2 * _BORDER_PX, width + 2 * _BORDER_PX), np.float32)
-    tolerance = np.empty((1, width), np.float32)
+    tolerance = np.empty(width, np.float32)
     _find(depth_m, stddev_m, gate_stddevs, min_jump, max_slope_ratio, bordered, tolerance, flying)
     return flying
 
@@ -68,15 +60,21 @@ def _find(
     min_jump: np.float32,
     max_slope_ratio: np.float32,
     inverse: FloatImageOut,
-    tolerance: FloatImageOut,
+    tolerance: FloatRowOut,
     flying: MaskOut,
 ) -> None:
     height, border = depth_m.shape[0], _BORDER_PX
+    # Inverse depth is affine on a plane; zero, infinitely far, stands for no return.
     for y in range(height):
-        _invert(depth_m[y], inverse[y + border, border:])
+        z_m, own = depth_m[y], inverse[y + border, border:]
+        for x in range(len(z_m)):
+            valid = (z_m[x] >= _NEAREST_M) & (z_m[x] <= _FARTHEST_M)
+            own[x] = _ONE / z_m[x] if valid else _ZERO
     for y in range(height):
-        own = inverse[y + border, border:]
-        _tolerate(stddev_m[y], own, gate_stddevs, min_jump, tolerance[0])
+        scatter_m, own = stddev_m[y], inverse[y + border, border:]
+        for x in range(len(scatter_m)):
+            jump = gate_stddevs * scatter_m[x] * own[x]
+            tolerance[x] = (jump if jump > min_jump else min_jump) * own[x]
         for spacing in _SPACINGS_PX:
             for down, right in _LINES:
                 dy, dx = down * spacing, right * spacing
@@ -86,29 +84,10 @@ def _find(
                     own,
                     inverse[y + border + dy, border + dx :],
                     inverse[y + border + 2 * dy, border + 2 * dx :],
-                    tolerance[0],
+                    tolerance,
                     max_slope_ratio,
                     flying[y],
                 )
-
-
-def _invert(depth_m: FloatRow, inverse: FloatRowOut) -> None:
-    # Inverse depth is affine on a plane; zero, infinitely far, stands for no return.
-    for x in range(len(depth_m)):
-        valid = (depth_m[x] >= _NEAREST_M) & (depth_m[x] <= _FARTHEST_M)
-        inverse[x] = _ONE / depth_m[x] if valid else _ZERO
-
-
-def _tolerate(
-    stddev_m: FloatRow,
-    inverse: FloatRow,
-    gate_stddevs: np.float32,
-    min_jump: np.float32,
-    tolerance: FloatRowOut,
-) -> None:
-    for x in range(len(stddev_m)):
-        jump = gate_stddevs * stddev_m[x] * inverse[x]
-        tolerance[x] = (jump if jump > min_jump else min_jump) * inverse[x]
 
 
 def _between(

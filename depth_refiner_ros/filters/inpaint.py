@@ -18,7 +18,6 @@ import numpy as np
 
 from ..data import BoolArray, Float32Array, UInt8Array
 from ..kernels import (
-    ByteImage,
     ByteImages,
     FloatImage,
     FloatImageOut,
@@ -31,10 +30,8 @@ from ..kernels import (
     IntImageOut,
     Mask,
     MaskOut,
-    MaskRowOut,
     PlaceImage,
     PlaceImageOut,
-    PlaceRow,
     kernel,
 )
 
@@ -167,40 +164,19 @@ def inpaint(
         guide = np.empty((0, 0, 3), np.uint8)
     else:  # without the noise of its pixels
         guide = np.asarray(cv2.GaussianBlur(np.ascontiguousarray(color), (3, 3), 0), np.uint8)
-    longest = width + _VECTORS
-    sources = np.empty((_SOURCES, longest), np.uint32)
-    offers, row = np.ones((2, _SOURCES, longest), np.float32), np.ones((4, longest), np.float32)
-    chosen, doubt = np.empty((2, height, width), np.float32)
+    chosen, doubt, source_m = np.empty((3, np.count_nonzero(hole)), np.float32)
+    offers = np.ones((2 * _SOURCES + 2, width + _VECTORS), np.float32)
     _choose(
-        turns,
-        inverse,
-        slopes,
-        distance,
-        nearest,
-        up,
-        down,
-        guide,
-        sources,
-        offers,
-        row,
-        chosen,
-        doubt,
-    )
-    window = np.zeros((26, _BLOCK + longest), np.float32)
+        turns, inverse, filled_stddev_m, slopes, distance, nearest, up, down, guide, offers,
+        chosen, doubt, source_m,
+    )  # fmt: skip
+    window = np.ones((27, _BLOCK + width + _VECTORS), np.float32)
     _settle(
-        turns,
-        nearest,
-        chosen,
-        doubt,
-        stddev_m,
-        max_distance_m or math.inf,
-        inverse,
-        window[25],
-        window,
-        filled_m,
-        filled_stddev_m,
-        filled,
-    )
+        turns, filled, max_distance_m or math.inf, chosen, doubt, source_m, inverse, window,
+        filled_m, filled_stddev_m,
+    )  # fmt: skip
+    if 0 < max_distance_m < math.inf:
+        filled &= filled_m <= max_distance_m
     return Inpainting(filled_m, filled_stddev_m, filled)
 
 
@@ -241,15 +217,16 @@ def _measure(
     measured_m: FloatImageOut,
     measured_stddev_m: FloatImageOut,
 ) -> None:
-    height, width = depth_m.shape
-    for y in range(height):
-        for x in range(width):
-            z_m = depth_m[y, x]
-            measured = (z_m > _ZERO) & (z_m < _INF)
-            inverse[y + _BORDER, x + _BORDER] = _ONE / z_m if measured else _ZERO
-            hole[y + _BORDER, x + _BORDER] = not measured
-            measured_m[y, x] = z_m if measured else _NAN
-            measured_stddev_m[y, x] = stddev_m[y, x] if measured else _NAN
+    for y in range(depth_m.shape[0]):
+        row, its_stddev_m = depth_m[y], stddev_m[y]
+        inverse_row, hole_row = inverse[y + _BORDER, _BORDER:], hole[y + _BORDER, _BORDER:]
+        kept_m, kept_stddev_m = measured_m[y], measured_stddev_m[y]
+        for x in range(len(row)):
+            measured = (row[x] > _ZERO) & (row[x] < _INF)
+            inverse_row[x] = _ONE / row[x] if measured else _ZERO
+            hole_row[x] = not measured
+            kept_m[x] = row[x] if measured else _NAN
+            kept_stddev_m[x] = its_stddev_m[x] if measured else _NAN
 
 
 @kernel
@@ -326,204 +303,113 @@ def _find_slopes(
         for x in range(width):
             sparse[y, x] = inverse[2 * y + 1, 2 * x + 1]
     for y in range(height):
-        _step(sparse[y], sparse[y, 1:], steps[0, _REACH:], steps[1, _REACH:])
-        _step(sparse[y], sparse[y + 1], steps[2, _REACH:], steps[3, _REACH:])
+        for axis in range(2):
+            here, other = sparse[y], sparse[y, 1:] if axis == 0 else sparse[y + 1]
+            step, same = steps[2 * axis, _REACH:], steps[2 * axis + 1, _REACH:]
+            for x in range(width):
+                # Nothing is the same as no measurement.
+                is_same = abs(other[x] - here[x]) < _SURFACE_STEP * min(here[x], other[x])
+                step[x] = other[x] - here[x] if is_same else _ZERO
+                same[x] = _ONE if is_same else _ZERO
         for kind in range(4):
-            _sum_along(steps[kind], sums[kind, y + _REACH])
+            row, along = steps[kind], sums[kind, y + _REACH]
+            for x in range(width):
+                along[x] = row[x] + row[x + 1] + row[x + 2]
+                along[x] += row[x + 3] + row[x + 4] + row[x + 5] + row[x + 6]
     for y in range(height):
         for axis in range(2):
-            _slope(sums[2 * axis, y:], sums[2 * axis + 1, y:], slopes[axis, y])
-
-
-def _step(before: FloatRow, after: FloatRow, step: FloatRowOut, same: FloatRowOut) -> None:
-    for x in range(len(after) - 1):
-        # Nothing is the same as no measurement.
-        is_same = abs(after[x] - before[x]) < _SURFACE_STEP * min(before[x], after[x])
-        step[x] = after[x] - before[x] if is_same else _ZERO
-        same[x] = _ONE if is_same else _ZERO
-
-
-def _sum_along(row: FloatRow, sums: FloatRowOut) -> None:
-    for x in range(len(sums)):
-        sums[x] = (
-            row[x] + row[x + 1] + row[x + 2] + row[x + 3] + row[x + 4] + row[x + 5] + row[x + 6]
-        )
-
-
-def _slope(steps: FloatImage, same: FloatImage, slope: FloatRowOut) -> None:
-    for x in range(len(slope)):
-        total, count = _ZERO, _ZERO
-        for y in range(2 * _REACH + 1):
-            total += steps[y, x]
-            count += same[y, x]
-        slope[x] = total / (_TWO * count) if count >= _SLOPE_SUPPORT else _ZERO
+            slope, step, same = slopes[axis, y], sums[2 * axis, y:], sums[2 * axis + 1, y:]
+            for x in range(width):
+                total, count = _ZERO, _ZERO
+                for reach in range(2 * _REACH + 1):
+                    total += step[reach, x]
+                    count += same[reach, x]
+                slope[x] = total / (_TWO * count) if count >= _SLOPE_SUPPORT else _ZERO
 
 
 @kernel
 def _choose(
     turns: IndexRow,
     inverse: FloatImage,
+    stddev_m: FloatImage,
     slopes: FloatImages,
     distance: IntImage,
     nearest: PlaceImage,
     up: PlaceImage,
     down: PlaceImage,
     guide: ByteImages,
-    sources: PlaceImageOut,
-    offers: FloatImagesOut,
-    row: FloatImageOut,
-    chosen: FloatImageOut,
-    doubt: FloatImageOut,
+    offers: FloatImageOut,
+    chosen: FloatRowOut,
+    doubt: FloatRowOut,
+    source_m: FloatRowOut,
 ) -> None:
-    pitch = inverse.shape[1]
-    values, weights = offers[0], offers[1]
-    background, away_px, chosen_row, doubt_row = row[0], row[1], row[2], row[3]
-    first = 0
-    while first < len(turns) // 2:
-        # All runs of a row.
-        y, count, run = turns[2 * first] // pitch, 0, first
-        while run < len(turns) // 2 and turns[2 * run] // pitch == y:
-            left, right = turns[2 * run] - y * pitch, turns[2 * run + 1] + 1 - y * pitch
-            end = count + right - left - 1
-            for x in range(left + 1, right):
-                away_px[count + x - left - 1] = _PX * np.float32(distance[y, x])
-            _offer_plane(
-                y,
-                left + 1,
-                nearest[y, left + 1 : right],
-                away_px[count:end],
-                inverse,
-                slopes,
-                values[_NEAREST, count:end],
-                weights[_NEAREST, count:end],
+    pitch, done, count = inverse.shape[1], 0, 0
+    values, apart_px = offers[:_SOURCES], offers[_SOURCES : 2 * _SOURCES]
+    background, away_px = offers[2 * _SOURCES], offers[2 * _SOURCES + 1]
+    for run in range(len(turns) // 2):
+        y = turns[2 * run] // pitch
+        left, right = turns[2 * run] - y * pitch, turns[2 * run + 1] + 1 - y * pitch
+        before, after = inverse[y, left], inverse[y, right]
+        slope_before = slopes[0, y - 1 >> 1, left - 1 >> 1]
+        slope_after = slopes[0, y - 1 >> 1, right - 1 >> 1]
+        behind = _shadowed_background(before, after, right - left - 1)
+        for x in range(left + 1, right):
+            source = nearest[y, x]
+            source_y, source_x = source >> _ROW, source & _COLUMN
+            source_m[done + count] = stddev_m[source_y - _BORDER, source_x - _BORDER]
+            away_px[count] = _PX * np.float32(distance[y, x])
+            there = inverse[source_y, source_x]
+            plane = there + slopes[0, source_y - 1 >> 1, source_x - 1 >> 1] * np.float32(
+                x - source_x
             )
-            _offer_along_row(
-                left,
-                right,
-                left,
-                inverse[y, left],
-                slopes[0, y - 1 >> 1, left - 1 >> 1],
-                values[_LEFT, count:end],
-                weights[_LEFT, count:end],
+            plane += slopes[1, source_y - 1 >> 1, source_x - 1 >> 1] * np.float32(y - source_y)
+            values[_NEAREST, count] = min(
+                max(plane, there / _MAX_CONTINUATION), there * _MAX_CONTINUATION
             )
-            _offer_along_row(
-                left,
-                right,
-                right,
-                inverse[y, right],
-                slopes[0, y - 1 >> 1, right - 1 >> 1],
-                values[_RIGHT, count:end],
-                weights[_RIGHT, count:end],
-            )
-            _offer_along_column(
-                y,
-                left + 1,
-                up[y, left + 1 : right],
-                down[y, left + 1 : right],
-                inverse,
-                slopes[1],
-                values[_UP, count:end],
-                weights[_UP, count:end],
-            )
-            _offer_along_column(
-                y,
-                left + 1,
-                down[y, left + 1 : right],
-                up[y, left + 1 : right],
-                inverse,
-                slopes[1],
-                values[_DOWN, count:end],
-                weights[_DOWN, count:end],
-            )
-            background[count:end] = _shadowed_background(
-                inverse[y, left], inverse[y, right], right - left - 1
-            )
+            apart_px[_NEAREST, count] = away_px[count]
+
+            length = right - left - 1
+            values[_LEFT, count] = _continued(before, slope_before, left, x, length)
+            values[_RIGHT, count] = _continued(after, slope_after, right, x, length)
+            apart_px[_LEFT, count] = _seen_apart(before, x - left)
+            apart_px[_RIGHT, count] = _seen_apart(after, right - x)
+
+            top, bottom = np.int64(up[y, x]), np.int64(down[y, x])
+            above, below, length = inverse[top, x], inverse[bottom, x], bottom - top - 1
+            slope_above = slopes[1, top - 1 >> 1, x - 1 >> 1]
+            slope_below = slopes[1, bottom - 1 >> 1, x - 1 >> 1]
+            values[_UP, count] = _continued(above, slope_above, top, y, length)
+            values[_DOWN, count] = _continued(below, slope_below, bottom, y, length)
+            apart_px[_UP, count] = _seen_apart(above, y - top)
+            apart_px[_DOWN, count] = _seen_apart(below, bottom - y)
             if len(guide) > 0:
-                for x in range(left + 1, right):
-                    at = count + x - left - 1
-                    sources[_NEAREST, at] = nearest[y, x]
-                    sources[_LEFT, at], sources[_RIGHT, at] = _at(y, left), _at(y, right)
-                    sources[_UP, at], sources[_DOWN, at] = _at(up[y, x], x), _at(down[y, x], x)
-                for number in range(_SOURCES):
-                    _prefer_likeness(
-                        guide,
-                        guide[y - _BORDER, left + 1 - _BORDER :],
-                        sources[number, count:end],
-                        weights[number, count:end],
-                    )
-            count, run = end, run + 1
-        full = -(-count // _VECTORS) * _VECTORS
-        _vote(values, weights, background[:full], away_px, chosen_row, doubt_row)
-        count = 0
-        for done in range(first, run):
-            left, right = turns[2 * done] - y * pitch, turns[2 * done + 1] + 1 - y * pitch
-            end = count + right - left - 1
-            _copy(chosen_row[count:end], chosen[y - _BORDER, left + 1 - _BORDER :])
-            _copy(doubt_row[count:end], doubt[y - _BORDER, left + 1 - _BORDER :])
-            count = end
-        first = run
+                apart_px[_NEAREST, count] *= _unlikeness(guide, y, x, source_y, source_x)
+                apart_px[_LEFT, count] *= _unlikeness(guide, y, x, y, left)
+                apart_px[_RIGHT, count] *= _unlikeness(guide, y, x, y, right)
+                apart_px[_UP, count] *= _unlikeness(guide, y, x, top, x)
+                apart_px[_DOWN, count] *= _unlikeness(guide, y, x, bottom, x)
+            background[count] = behind
+            count += 1
+        if run + 1 == len(turns) // 2 or turns[2 * run + 2] // pitch > y:
+            _vote(values, apart_px, background, away_px, chosen[done:], doubt[done:], count)
+            done, count = done + count, 0
 
 
-def _offer_plane(
-    y: int,
-    first_x: int,
-    source: PlaceRow,
-    away_px: FloatRow,
-    inverse: FloatImage,
-    slopes: FloatImages,
-    value: FloatRowOut,
-    weight: FloatRowOut,
-) -> None:
-    for i in range(len(source)):
-        source_y, source_x = source[i] >> _ROW, source[i] & _COLUMN
-        there = inverse[source_y, source_x]
-        slope_x = slopes[0, source_y - 1 >> 1, source_x - 1 >> 1]
-        slope_y = slopes[1, source_y - 1 >> 1, source_x - 1 >> 1]
-        plane = there + slope_x * np.float32(first_x + i - source_x)
-        plane += slope_y * np.float32(y - source_y)
-        value[i] = min(max(plane, there / _MAX_CONTINUATION), there * _MAX_CONTINUATION)
-        weight[i] = _ONE / away_px[i]
-
-
-def _offer_along_row(
-    left: int,
-    right: int,
-    source: int,
-    there: np.float32,
-    slope: np.float32,
-    value: FloatRowOut,
-    weight: FloatRowOut,
-) -> None:
-    steepest = there * (_MAX_CONTINUATION - _ONE) / np.float32(right - left - 1)
+def _continued(
+    there: np.float32, slope: np.float32, source_px: int, here_px: int, length_px: int
+) -> np.float32:
+    """Continue the surface at one end of a run, no steeper than its length allows."""
+    steepest = there * (_MAX_CONTINUATION - _ONE) / np.float32(length_px)
     slope = min(max(slope, -steepest), steepest)
-    offset = there - slope * np.float32(source - 1)
-    # The border of the image, where nothing is seen, has no weight.
-    seen = _ONE if there > _ZERO else _ZERO
-    for i in range(len(value)):
-        value[i] = slope * np.float32(left + i) + offset
-        weight[i] = seen / abs(np.float32(left + 1 + i - source))
+    offset = there - slope * np.float32(source_px - 1)
+    continued: np.float32 = slope * np.float32(here_px - 1) + offset
+    return continued
 
 
-def _offer_along_column(
-    y: int,
-    first_x: int,
-    source_y: PlaceRow,
-    opposite_y: PlaceRow,
-    inverse: FloatImage,
-    slopes: FloatImage,
-    value: FloatRowOut,
-    weight: FloatRowOut,
-) -> None:
-    for i in range(len(source_y)):
-        there = inverse[source_y[i], first_x + i]
-        height = np.float32(abs(np.int64(opposite_y[i]) - np.int64(source_y[i])) - 1)
-        steepest = there * (_MAX_CONTINUATION - _ONE) / height
-        slope = slopes[source_y[i] - 1 >> 1, first_x + i - 1 >> 1]
-        slope = min(max(slope, -steepest), steepest)
-        offset = there - slope * np.float32(source_y[i] - 1)
-        value[i] = slope * np.float32(y - 1) + offset
-        seen = _ONE if there > _ZERO else _ZERO
-        weight[i] = seen / np.float32(abs(y - np.int64(source_y[i])))
+def _seen_apart(there: np.float32, apart_px: int) -> np.float32:
+    # The border of the image, where nothing is seen, is far away.
+    apart: np.float32 = np.float32(apart_px) if there > _ZERO else _INF
+    return apart
 
 
 def _shadowed_background(left: np.float32, right: np.float32, width_px: int) -> np.float32:
@@ -535,39 +421,39 @@ def _shadowed_background(left: np.float32, right: np.float32, width_px: int) -> 
     return between
 
 
-def _prefer_likeness(
-    guide: ByteImages, colors: ByteImage, source: PlaceRow, weight: FloatRowOut
-) -> None:
-    height, width = guide.shape[:2]
-    for i in range(len(source)):
-        y = min(max(np.int64(source[i] >> _ROW) - _BORDER, 0), height - 1)
-        x = min(max(np.int64(source[i] & _COLUMN) - _BORDER, 0), width - 1)
-        apart = abs(np.int32(colors[i, 0]) - np.int32(guide[y, x, 0]))
-        apart += abs(np.int32(colors[i, 1]) - np.int32(guide[y, x, 1]))
-        apart += abs(np.int32(colors[i, 2]) - np.int32(guide[y, x, 2]))
-        ratio = np.float32(apart) * _PER_COLOR_SCALE
-        weight[i] *= _ONE / (_ONE + ratio * ratio)
+def _unlikeness(guide: ByteImages, y: int, x: int, source_y: int, source_x: int) -> np.float32:
+    """Return by how many times a source seems farther away for its colour."""
+    y, x = y - _BORDER, x - _BORDER
+    source_y = min(max(source_y - _BORDER, 0), guide.shape[0] - 1)
+    source_x = min(max(source_x - _BORDER, 0), guide.shape[1] - 1)
+    apart = 0
+    for channel in range(3):
+        apart += abs(np.int32(guide[y, x, channel]) - np.int32(guide[source_y, source_x, channel]))
+    ratio = np.float32(apart) * _PER_COLOR_SCALE
+    times: np.float32 = _ONE + ratio * ratio
+    return times
 
 
 def _vote(
     values: FloatImage,
-    weights: FloatImage,
+    apart_px: FloatImage,
     background: FloatRow,
     away_px: FloatRow,
     chosen: FloatRowOut,
     doubt: FloatRowOut,
+    count: int,
 ) -> None:
     """Choose the weighted median: it has the least weighted distance to all the others."""
-    for x in range(len(background)):
+    for x in range(count):
         choice, least, total = _ZERO, _INF, _ZERO
         for number in range(_SOURCES):
             cost = _ZERO
             for other in range(_SOURCES):
-                distance = abs(values[number, x] - values[other, x])
-                behind = values[other, x] < background[x]
-                cost += distance * (weights[other, x] * (_SHADOW_WEIGHT if behind else _ONE))
-            behind = values[number, x] < background[x]
-            weight = weights[number, x] * (_SHADOW_WEIGHT if behind else _ONE)
+                weight = _ONE / apart_px[other, x]
+                weight *= _SHADOW_WEIGHT if values[other, x] < background[x] else _ONE
+                cost += abs(values[number, x] - values[other, x]) * weight
+            weight = _ONE / apart_px[number, x]
+            weight *= _SHADOW_WEIGHT if values[number, x] < background[x] else _ONE
             better = (weight > _ZERO) & (cost < least)
             choice = values[number, x] if better else choice
             least = cost if better else least
@@ -580,79 +466,60 @@ def _vote(
 @kernel
 def _settle(
     turns: IndexRow,
-    nearest: PlaceImage,
-    chosen: FloatImage,
-    doubt: FloatImage,
-    stddev_m: FloatImage,
+    wanted: Mask,
     farthest_m: np.float32,
+    chosen: FloatRowOut,
+    doubt: FloatRow,
+    source_m: FloatRow,
     inverse: FloatImageOut,
-    source_m: FloatRowOut,
     window: FloatImageOut,
     filled_m: FloatImageOut,
     filled_stddev_m: FloatImageOut,
-    filled: MaskOut,
 ) -> None:
     """Take a stray choice back: the median around it makes no value that no pixel has."""
-    pitch = inverse.shape[1]
+    pitch, count = inverse.shape[1], 0
     for run in range(len(turns) // 2):
         y = turns[2 * run] // pitch
         for x in range(turns[2 * run] + 1 - y * pitch, turns[2 * run + 1] + 1 - y * pitch):
-            wanted = filled[y - _BORDER, x - _BORDER]
-            inverse[y, x] = chosen[y - _BORDER, x - _BORDER] if wanted else _ZERO
+            is_wanted = wanted[y - _BORDER, x - _BORDER]
+            inverse[y, x] = chosen[count] if is_wanted else _ZERO
+            chosen[count] = chosen[count] if is_wanted else _NAN
+            count += 1
     _repeat_border(inverse)
-    first = count = 0
+    done = first = count = 0
     for run in range(len(turns) // 2):
         y = turns[2 * run] // pitch
-        left, right = turns[2 * run] - y * pitch, turns[2 * run + 1] + 1 - y * pitch
+        left, right = turns[2 * run] - y * pitch - 1, turns[2 * run + 1] - y * pitch - 1
         for down in range(5):
             for across in range(5):
-                _copy(
-                    inverse[y + down - 2, left + across - 1 : right + across - 2],
-                    window[5 * down + across, count:],
-                )
-        for x in range(left + 1, right):
-            source = nearest[y, x]
-            source_m[count] = stddev_m[(source >> _ROW) - _BORDER, (source & _COLUMN) - _BORDER]
-            count += 1
+                row = window[5 * down + across, count:]
+                _copy(inverse[y + down - 2, left + across : right + across], row)
+        count += right - left
         if count < _BLOCK and run + 1 < len(turns) // 2:
             continue
         _median(window, -(-count // _VECTORS) * _VECTORS)
-        count = 0
-        for done in range(first, run + 1):
-            y = turns[2 * done] // pitch
-            x, end = turns[2 * done] - y * pitch - 1, turns[2 * done + 1] - y * pitch - 1
-            _fill(
-                window[1, count:],
-                chosen[y - _BORDER, x:],
-                doubt[y - _BORDER, x:],
-                source_m[count:],
-                farthest_m,
-                filled_m[y - _BORDER, x:end],
-                filled_stddev_m[y - _BORDER, x:],
-                filled[y - _BORDER, x:],
+        z_m, stddev_m = window[25], window[26]
+        for i in range(count):
+            # Zero stands for pixels that stay empty.
+            inverse_depth = window[1, i] if window[1, i] > _ZERO else chosen[done + i]
+            z_m[i] = _ONE / inverse_depth
+            known = (chosen[done + i] > _ZERO) & (z_m[i] <= farthest_m)
+            own_m, its_m = z_m[i] * doubt[done + i], source_m[done + i]
+            its_m = its_m if its_m == its_m else _ZERO  # not NaN
+            stddev_m[i] = math.sqrt(own_m * own_m + its_m * its_m) if known else _NAN
+            z_m[i] = z_m[i] if known else _NAN
+        done, count = done + count, 0
+        for written in range(first, run + 1):
+            y = turns[2 * written] // pitch
+            left, right = (
+                turns[2 * written] - y * pitch - 1,
+                turns[2 * written + 1] - y * pitch - 1,
             )
-            count += end - x
+            end = count + right - left
+            _copy(z_m[count:end], filled_m[y - _BORDER, left:])
+            _copy(stddev_m[count:end], filled_stddev_m[y - _BORDER, left:])
+            count = end
         first, count = run + 1, 0
-
-
-def _fill(
-    median: FloatRow,
-    chosen: FloatRow,
-    doubt: FloatRow,
-    source_m: FloatRow,
-    farthest_m: np.float32,
-    filled_m: FloatRowOut,
-    filled_stddev_m: FloatRowOut,
-    filled: MaskRowOut,
-) -> None:
-    for x in range(len(filled_m)):
-        # Zero stands for pixels that stay empty.
-        z_m = _ONE / (median[x] if median[x] > _ZERO else chosen[x])
-        known = filled[x] & (z_m <= farthest_m)
-        own_m, its_m = z_m * doubt[x], source_m[x] if source_m[x] == source_m[x] else _ZERO
-        filled_m[x] = z_m if known else _NAN
-        filled_stddev_m[x] = math.sqrt(own_m * own_m + its_m * its_m) if known else _NAN
-        filled[x] = known
 
 
 def _repeat_border(image: FloatImageOut) -> None:
@@ -673,9 +540,12 @@ def _median(rows: FloatImageOut, count: int) -> None:
     dropped for one of the others, until three are left.
     """
     for size in range(14, 2, -1):
-        for number in range(1, size):
+        half = size // 2
+        for number in range(half):
+            _sort(rows[number, :count], rows[size - 1 - number, :count])
+        for number in range(1, size - half):
             _sort(rows[0, :count], rows[number, :count])
-        for number in range(1, size - 1):
+        for number in range(half, size - 1):
             _sort(rows[number, :count], rows[size - 1, :count])
         if size > 3:
             _copy(rows[28 - size, :count], rows[0])

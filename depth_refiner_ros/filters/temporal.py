@@ -8,16 +8,7 @@ import cv2
 import numpy as np
 
 from ..data import Float32Array
-from ..kernels import (
-    ByteImageOut,
-    ByteRow,
-    ByteRowOut,
-    FloatImage,
-    FloatImageOut,
-    FloatRow,
-    FloatRowOut,
-    kernel,
-)
+from ..kernels import FloatRow, FloatRowOut, kernel
 from .denoise import Denoised
 from .noise import FARTHEST_M, NEAREST_M
 
@@ -90,7 +81,7 @@ class TemporalFilter:
         # Zero depth marks a pixel without a state.
         self._depth_m = np.empty((0, 0), np.float32)
         self._variance = np.empty((0, 0), np.float32)
-        self._missed_frames = np.empty((0, 0), np.uint8)
+        self._missed_frames = np.empty((0, 0), np.float32)
 
     def __call__(
         self,
@@ -121,25 +112,23 @@ class TemporalFilter:
         if self._depth_m.shape != depth_m.shape or not 0 <= gap_ns <= self.max_gap_ns:
             self._depth_m = np.zeros(depth_m.shape, np.float32)
             self._variance = np.ones(depth_m.shape, np.float32)
-            self._missed_frames = np.zeros(depth_m.shape, np.uint8)
+            self._missed_frames = np.zeros(depth_m.shape, np.float32)
         self._stamp_ns = stamp_ns
-        nothing = depth_m
-        if floor_m is None or quantization_m is None:
-            nothing = np.zeros_like(depth_m)
+        nothing = np.zeros_like(depth_m) if floor_m is None or quantization_m is None else depth_m
         estimate_m, estimate_stddev_m = np.empty((2, *depth_m.shape), np.float32)
         _update(
-            depth_m,
-            stddev_m,
-            nothing if floor_m is None else floor_m,
-            nothing if quantization_m is None else quantization_m,
-            self._drift_variance(depth_m, stddev_m),
+            depth_m.ravel(),
+            stddev_m.ravel(),
+            (nothing if floor_m is None else floor_m).ravel(),
+            (nothing if quantization_m is None else quantization_m).ravel(),
+            self._drift_variance(depth_m, stddev_m).ravel(),
             1 / max(self.memory_frames - 1, 1e-3),
             self.bridge_frames,
-            self._depth_m,
-            self._variance,
-            self._missed_frames,
-            estimate_m,
-            estimate_stddev_m,
+            self._depth_m.ravel(),
+            self._variance.ravel(),
+            self._missed_frames.ravel(),
+            estimate_m.ravel(),
+            estimate_stddev_m.ravel(),
         )
         return Denoised(estimate_m, estimate_stddev_m)
 
@@ -168,62 +157,18 @@ class TemporalFilter:
 
 @kernel
 def _update(
-    depth_m: FloatImage,
-    stddev_m: FloatImage,
-    floor_m: FloatImage,
-    quantization_m: FloatImage,
-    drift: FloatImage,
-    least_gain: np.float32,
-    bridge_frames: int,
-    state_m: FloatImageOut,
-    state_variance: FloatImageOut,
-    missed_frames: ByteImageOut,
-    estimate_m: FloatImageOut,
-    estimate_stddev_m: FloatImageOut,
-) -> None:
-    for y in range(depth_m.shape[0]):
-        _bridge(depth_m[y], state_m[y], bridge_frames, missed_frames[y])
-        _fold(
-            depth_m[y],
-            stddev_m[y],
-            quantization_m[y],
-            drift[y],
-            least_gain,
-            missed_frames[y],
-            state_m[y],
-            state_variance[y],
-        )
-        _write(
-            depth_m[y],
-            stddev_m[y],
-            floor_m[y],
-            missed_frames[y],
-            state_m[y],
-            state_variance[y],
-            estimate_m[y],
-            estimate_stddev_m[y],
-        )
-
-
-def _bridge(
-    depth_m: FloatRow, state_m: FloatRow, bridge_frames: int, missed_frames: ByteRowOut
-) -> None:
-    """Count the frames that a pixel with a state has missed; 0 ends or needs no bridge."""
-    for x in range(len(depth_m)):
-        measured = (depth_m[x] >= _NEAREST_M) & (depth_m[x] <= _FARTHEST_M)
-        bridged = (not measured) & (state_m[x] > _ZERO) & (missed_frames[x] < bridge_frames)
-        missed_frames[x] = missed_frames[x] + 1 if bridged else 0
-
-
-def _fold(
     depth_m: FloatRow,
     stddev_m: FloatRow,
+    floor_m: FloatRow,
     quantization_m: FloatRow,
     drift: FloatRow,
     least_gain: np.float32,
-    missed_frames: ByteRow,
+    bridge_frames: np.float32,
     state_m: FloatRowOut,
     state_variance: FloatRowOut,
+    missed_frames: FloatRowOut,
+    estimate_m: FloatRowOut,
+    estimate_stddev_m: FloatRowOut,
 ) -> None:
     for x in range(len(depth_m)):
         measured = (depth_m[x] >= _NEAREST_M) & (depth_m[x] <= _FARTHEST_M)
@@ -248,26 +193,13 @@ def _fold(
         after_m = z_m if moved else after_m
         after_variance = variance if moved else after_variance
 
-        bridged = missed_frames[x] > 0
+        bridged = (not measured) & (before_m > _ZERO) & (missed_frames[x] < bridge_frames)
+        missed_frames[x] = missed_frames[x] + _ONE if bridged else _ZERO
         state_m[x] = before_m if bridged else after_m
-        # Not measured: the surface may have moved by as much as it was uncertain.
+        # Nobody looked: the surface may have moved by as much as it was uncertain.
         state_variance[x] = _FOUR * before_variance if bridged else after_variance
-
-
-def _write(
-    depth_m: FloatRow,
-    stddev_m: FloatRow,
-    floor_m: FloatRow,
-    missed_frames: ByteRow,
-    state_m: FloatRow,
-    state_variance: FloatRow,
-    estimate_m: FloatRowOut,
-    estimate_stddev_m: FloatRowOut,
-) -> None:
     for x in range(len(depth_m)):
-        known = state_m[x] > _ZERO
-        estimate_m[x] = state_m[x] if known else _NAN
-        left_m = math.sqrt(state_variance[x])
-        least_m = min(floor_m[x], stddev_m[x])
+        left_m, least_m = math.sqrt(state_variance[x]), min(floor_m[x], stddev_m[x])
         left_m = least_m if least_m > left_m else left_m
-        estimate_stddev_m[x] = left_m if known else _NAN
+        estimate_m[x] = state_m[x] if state_m[x] > _ZERO else _NAN
+        estimate_stddev_m[x] = left_m if state_m[x] > _ZERO else _NAN
