@@ -19,6 +19,9 @@ def installed(folder, *patterns):
     return list(found.items())
 
 
+# Every file of stages/ is a stage, and has an executable.
+stages = sorted(path.stem for path in (HERE / name / 'stages').glob('[a-z]*.py'))
+
 # colcon's pip and ROS's own Python packages must not meet: under colcon, rosdep provides what
 # package.xml lists; under pip, these do.
 ros_free = [
@@ -94,15 +97,8 @@ setup(
         'console_scripts': [
             f'depth-refiner = {name}.cli:main',
             f'pipeline_node = {name}.nodes:pipeline',
-            f'refine_depth_node = {name}.nodes:refine_depth',
-            f'inpaint_depth_node = {name}.nodes:inpaint_depth',
-            f'estimate_depth_node = {name}.nodes:estimate_depth',
-            f'track_hands_node = {name}.nodes:track_hands',
-            f'project_points_node = {name}.nodes:project_points',
-            f'register_depth_node = {name}.nodes:register_depth',
-            f'register_color_node = {name}.nodes:register_color',
             f'realsense_source_node = {name}.nodes:realsense_source',
-            f'blur_background_node = {name}.nodes:blur_background',
+            *(f'{stage}_node = {name}.nodes:{stage}' for stage in stages),
         ],
     },
 )

@@ -1,13 +1,18 @@
-"""The ROS executables: one line each.
+"""The ROS executables: `pipeline`, `realsense_source`, and one by the name of every stage.
 
-ROS, NumPy and OpenCV take a second to import, in which Ctrl-C works already.
+ROS, NumPy and OpenCV take a second to import, in which Ctrl-C is heard already.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import NoReturn
 
 from .hosts.stopping import Stopping, leave
+
+_STAGES = Path(__file__).parent / 'stages'
 
 
 def _run(stages: str | None, name: str) -> NoReturn:
@@ -17,44 +22,16 @@ def _run(stages: str | None, name: str) -> NoReturn:
     leave(ros_node.run(stages, name, stopping))
 
 
+def __getattr__(name: str) -> Callable[[], NoReturn]:
+    # A stage is a file of stages/; to import them all takes NumPy.
+    if name.isidentifier() and (_STAGES / f'{name}.py').is_file() and not name.startswith('_'):
+        return partial(_run, name, name)
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+
+
 def pipeline() -> NoReturn:
     """Run the stages that the parameter `stages` lists, in one process."""
     _run(None, 'depth_refiner')
-
-
-def refine_depth() -> NoReturn:
-    """Run `RefineDepth`."""
-    _run('refine_depth', 'refine_depth')
-
-
-def inpaint_depth() -> NoReturn:
-    """Run `InpaintDepth`."""
-    _run('inpaint_depth', 'inpaint_depth')
-
-
-def estimate_depth() -> NoReturn:
-    """Run `EstimateDepth`."""
-    _run('estimate_depth', 'estimate_depth')
-
-
-def track_hands() -> NoReturn:
-    """Run `TrackHands`."""
-    _run('track_hands', 'track_hands')
-
-
-def project_points() -> NoReturn:
-    """Run `ProjectPoints`."""
-    _run('project_points', 'project_points')
-
-
-def register_depth() -> NoReturn:
-    """Run `RegisterDepth`."""
-    _run('register_depth', 'register_depth')
-
-
-def register_color() -> NoReturn:
-    """Run `RegisterColor`."""
-    _run('register_color', 'register_color')
 
 
 def realsense_source() -> NoReturn:
@@ -63,8 +40,3 @@ def realsense_source() -> NoReturn:
     from .hosts import realsense_node
 
     leave(realsense_node.run('realsense_source', stopping))
-
-
-def blur_background() -> NoReturn:
-    """Run `BlurBackground`."""
-    _run('blur_background', 'blur_background')
