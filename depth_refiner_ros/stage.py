@@ -290,9 +290,9 @@ class Pipeline:
             results = self._results(stage, values, transforms or TransformTree())
             self.last_cpu_s[name] = time.process_time() - started_cpu_s
             self.last_s[name] = time.perf_counter() - started_s
-            if lost and (told := results.get('provenance')) is not None:
-                marks = at_most(told.provenance, Provenance.INPAINTED)
-                results = {**results, 'provenance': replace(told, provenance=marks)}
+            if lost and (provenance := results.get('provenance')) is not None:
+                marks = at_most(provenance.provenance, Provenance.INPAINTED)
+                results = {**results, 'provenance': replace(provenance, provenance=marks)}
             # What a stage leaves out is gone: its input must not pass for its output.
             replaced = {port: results.get(port) for port in stage.outputs}
             if 'depth' in replaced:

@@ -302,7 +302,7 @@ def _print(console: Console, report: dict[str, Any]) -> None:
 
 def _sizes(sizes: Sequence[dict[str, Any]]) -> Table:
     """Return milliseconds of every stage and host, and how many times those of the references."""
-    references = [name for name, told in sizes[0]['references'].items() if not told['reason']]
+    references = [name for name, item in sizes[0]['references'].items() if not item['reason']]
     titles = [title for name in references for title in (f'/ {_plain(name)}', 'CPU')]
     table = _table(('a frame', 'ms', 'CPU ms', *titles, 'frames/s'))
     for size in sizes:
@@ -325,9 +325,9 @@ def _sizes(sizes: Sequence[dict[str, Any]]) -> Table:
 def _sentences(report: dict[str, Any]) -> Iterator[str]:
     """Yield what the table does not say."""
     first, last = report['sizes'][0], report['sizes'][-1]
-    for told in first['references'].values():
-        if told['reason']:
-            yield f'[yellow]not compared with librealsense[/yellow]: {escape(told["reason"])}'
+    for item in first['references'].values():
+        if item['reason']:
+            yield f'[yellow]not compared with librealsense[/yellow]: {escape(item["reason"])}'
     if last is not first:
         pixels = last['width'] * last['height'] / (first['width'] * first['height'])
         cost = last['pipeline']['cpu_ms'] / first['pipeline']['cpu_ms']
@@ -343,8 +343,8 @@ def _sentences(report: dict[str, Any]) -> Iterator[str]:
                 f'alone, {times["cpu"]:.2f} times the processor time'
             )
     if parts := report.get('bag_parts'):
-        told = ', '.join(f'{_plain(name)} {spent["cpu_ms"]:.1f}' for name, spent in parts.items())
-        yield f'parts of a replay, each alone: {told} ms of processor time a frame'
+        costs = ', '.join(f'{_plain(name)} {spent["cpu_ms"]:.1f}' for name, spent in parts.items())
+        yield f'parts of a replay, each alone: {costs} ms of processor time a frame'
 
 
 def _plain(name: str) -> str:

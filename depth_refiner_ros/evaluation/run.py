@@ -238,7 +238,7 @@ def output_of(results: Mapping[str, Any], shape: tuple[int, int]) -> Output:
 
     Args:
         results: Outputs by `<stage>.<port>`, in the order of the stages.
-        shape: Of the truth.
+        shape: Shape of the truth.
 
     Raises:
         ValueError: If there is no depth, or of another size than the truth.
@@ -269,7 +269,7 @@ class Job:
         contenders: See `contender`.
         protocol: By default the one that fits the source.
         draws: Passes over a punched source, with other patterns each.
-        seed: Of the first draw.
+        seed: Seed of the first draw.
         max_frames: Frames to use of the source; all if None.
         topics: Topics of a bag, where they are not to be guessed.
         depth_unit_m: Metres of one count of a bag's depth; 0: what it says, or its encoding.

@@ -1,4 +1,4 @@
-"""How a depth camera moved, told from what it saw before and what it sees now."""
+"""Estimates how a depth camera moved between two frames."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@ A host's callbacks only pair messages and leave the newest complete set in a slo
 decodes it and runs the pipeline. What somebody wants is published by a thread of its own, each
 output as soon as its stage is done, while the worker is on the rest and on the next frame. A
 camera faster than that costs frames, which are counted, and never latency. What is optional never
-costs a frame: colour that cannot be used is left out, and said.
+costs a frame: colour that cannot be used is left out and reported.
 """
 
 from __future__ import annotations
@@ -238,7 +238,7 @@ class LiveRunner:
                 self._put(matched)
             self._wake.notify()
 
-    def heard(self, port: str) -> bool:
+    def has_received(self, port: str) -> bool:
         """Whether anything has come in on a port."""
         return self._received[port].count > 0
 
@@ -443,28 +443,28 @@ class LiveRunner:
 
     def _running_status(self, values: dict[str, str]) -> Status:
         rate = f'{values["rate_hz"]} Hz'
-        told = [
+        warnings = [
             f'{name} runs without its model: {trouble}'
             for name, trouble in self._pipeline.troubles.items()
         ]
         if self._without:
-            told.append(_without_text(self._without))
+            warnings.append(_without_text(self._without))
         if count := self._pipeline.without_provenance:
-            told.append(
+            warnings.append(
                 f'{count} frames came without the provenance that others had: their depth '
                 'counts as inpainted'
             )
         if late := self._late():
-            told.append(late)
+            warnings.append(late)
         loading = ''.join(f'; {text}' for text in self._pipeline.loading.values())
-        if told:
-            return Status(Level.WARN, f'{rate}, but {"; ".join(told)}{loading}', values)
+        if warnings:
+            return Status(Level.WARN, f'{rate}, but {"; ".join(warnings)}{loading}', values)
         return Status(Level.OK, f'{rate}{loading}', values)
 
     def _silent_input(self, wanted: bool) -> str:
         """Say which required input has never come, and why."""
         for port in self._synchronizer.missing():
-            if self.heard(port):
+            if self.has_received(port):
                 continue  # it was, in another size
             topic = self._topics[port]
             count = self._publishers(topic)

@@ -63,13 +63,13 @@ class RealSenseNode(Node):  # type: ignore[misc]
         super().destroy_node()
 
     def _work(self) -> None:
-        for frame in reopened(lambda: RealSense(self._parameters), self._stopped, self._told):
+        for frame in reopened(lambda: RealSense(self._parameters), self._stopped, self._report):
             self._publish(frame)
             if self._stopped.is_set():
                 return
         self.get_logger().info('no more frames')
 
-    def _told(self, trouble: str) -> None:
+    def _report(self, trouble: str) -> None:
         if trouble:
             self.get_logger().error(f'{trouble}; trying again')
 

@@ -273,10 +273,10 @@ class StageNode(LifecycleNode):  # type: ignore[misc]
             self._heard_s = now_s
         active = now_s - self._heard_s < _LINGER_S
         for port, topic in self._inputs.items():
-            if active or (topic.latched and not runner.heard(port)):
+            if active or (topic.latched and not runner.has_received(port)):
                 if port not in self._inputs_now:
                     self._inputs_now[port] = self._subscribe(port, topic)
-                if topic.latched and not runner.heard(port):
+                if topic.latched and not runner.has_received(port):
                     self._subscribe_latched(port)
             else:
                 self._unsubscribe(port)
@@ -341,7 +341,8 @@ class StageNode(LifecycleNode):  # type: ignore[misc]
             return
         if self._inputs[port].latched:
             # Of a latched publisher each message comes twice.
-            if self._last_stamps.get(port) == message.header.stamp and self._runner.heard(port):
+            repeated = self._last_stamps.get(port) == message.header.stamp
+            if repeated and self._runner.has_received(port):
                 return
             self._last_stamps[port] = message.header.stamp
         self._runner.feed(port, message)
@@ -397,8 +398,8 @@ class StageNode(LifecycleNode):  # type: ignore[misc]
         message = DiagnosticArray(status=[status])
         message.header.stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(message)
-        said = self._runner.warned if self._runner is not None else ''
-        if level > Level.OK and not (said and said in text):  # the log has it already
+        logged = self._runner.warned if self._runner is not None else ''
+        if level > Level.OK and not (logged and logged in text):  # the log has it already
             self.get_logger().warning(text, throttle_duration_sec=10.0)
 
 
@@ -422,7 +423,7 @@ def descriptor(declared: Declared) -> ParameterDescriptor:
 
 
 def run(stages: str | None, name: str, stopping: Stopping, args: list[str] | None = None) -> int:
-    """Run a node of stages until it is told to stop; return the exit code.
+    """Run a node of stages until a signal stops it; return the exit code.
 
     The node configures and activates itself unless its parameter `autostart` is false, so that
     `ros2 run` works at once: launch_ros' own autostart is newer than Jazzy.
@@ -442,14 +443,14 @@ def spin(
     *,
     ready: Callable[[RosNode], bool] = lambda node: True,
 ) -> int:
-    """Run a node until it is told to stop.
+    """Run a node until a signal stops it.
 
     Args:
-        name: Of the node.
-        make: Makes it; a ValueError is said instead of a traceback.
+        name: Name of the node.
+        make: Makes it; a ValueError is logged as one sentence, without a traceback.
         stopping: Tells when to stop.
-        args: Of the command line.
-        ready: Whether the node is to be run, asked once.
+        args: Arguments of the command line.
+        ready: Whether the node is to be run, called once.
 
     Returns:
         The exit code: 1 if it is not ready, 2 if it could not be made.
@@ -467,9 +468,9 @@ def spin(
         if not ready(node):
             return 1
         executor.add_node(node)
-        told = Future()
-        stopping.then(lambda: (told.set_result(None), executor.wake()))
-        executor.spin_until_future_complete(told)
+        stopped = Future()
+        stopping.then(lambda: (stopped.set_result(None), executor.wake()))
+        executor.spin_until_future_complete(stopped)
     except ValueError as error:
         rclpy.logging.get_logger(name).fatal(str(error))
         return 2

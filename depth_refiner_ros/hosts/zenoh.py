@@ -556,13 +556,13 @@ class LiveHost(AbstractContextManager['LiveHost']):
 
     def _pump(self, source: Source) -> None:
         """Take a source's frames to the inbox, and behind the last one its end."""
-        for frame in reopened(source.open, self._stopped, self._told):
+        for frame in reopened(source.open, self._stopped, self._report):
             self._inbox.put(_FRAMES, frame)
             if self._stopped.is_set():
                 return
         self._inbox.put(_FRAMES, None)
 
-    def _told(self, trouble: str) -> None:
+    def _report(self, trouble: str) -> None:
         self._source_trouble = trouble
         if trouble:
             self._warn(trouble)

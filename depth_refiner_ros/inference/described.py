@@ -27,7 +27,7 @@ _INTERPOLATIONS = {
 }
 _NO_CAMERA = np.ones(4, np.float32)
 _LEAST_SHARE = 0.05
-"""Of the median: no pixel is trusted twenty times more, or less, than most."""
+"""Limit of a weight, by the median: no pixel counts twenty times more or less than most."""
 
 
 class Placement(NamedTuple):
@@ -87,7 +87,7 @@ def model_values(
     """Return the inputs of a graph.
 
     Args:
-        description: Of the model.
+        description: Description of the model.
         color: (H, W, 3) RGB.
         intrinsics: fx, fy, cx, cy of the picture, px.
         measured_m: (H, W) metres, NaN where nothing was measured; None for models of colour.
@@ -179,7 +179,7 @@ def _placed(image: Float32Array, place: Placement, around: float) -> Float32Arra
 
 
 def _rays(place: Placement, intrinsics: npt.NDArray[np.float64]) -> Float32Array:
-    """Return the direction in which every pixel looks, of length one."""
+    """Return the viewing direction of every pixel, of length one."""
     fx, fy, cx, cy = intrinsics
     x, y = np.meshgrid((np.arange(place.width) - cx) / fx, (np.arange(place.height) - cy) / fy)
     rays = np.stack([x, y, np.ones_like(x)], axis=2)
@@ -212,8 +212,8 @@ def depth_of(
     """Return what a graph put out as depth and standard deviation of a picture.
 
     Args:
-        description: Of the model.
-        outputs: Of the graph, by name.
+        description: Description of the model.
+        outputs: Outputs of the graph, by name.
         shape: Height and width of the picture, px.
         intrinsics: fx, fy, cx, cy of the picture, px.
 
@@ -349,11 +349,11 @@ class DescribedModel:
 
     Takes `color` (H, W, 3) and, if it wants them, `intrinsics` (fx, fy, cx, cy) and `depth_m`;
     returns `estimate_m` and `stddev_m` in the size of the colour, and `wrong`, which is 0: such
-    models judge no measurement.
+    models find no measurement wrong.
 
     Args:
         model: What runs its graph.
-        description: How it speaks.
+        description: How it is used.
 
     Attributes:
         ambiguity: What its depth leaves open: 'none', or scale and shift of 'affine_inverse'

@@ -1,4 +1,4 @@
-"""Reads how a published model speaks: NAME.yaml beside NAME.onnx.
+"""Reads how a published model is used: NAME.yaml beside NAME.onnx.
 
 Models of this package take and return metres. Others take normalised pictures of a size of their
 own and return disparity, inverse depth up to scale and shift, or metres of another camera. A
@@ -45,11 +45,11 @@ class Part:
 
     Attributes:
         role: What they carry.
-        order: Of the channels of colour: 'rgb' or 'bgr'.
+        order: Order of the channels of colour: 'rgb' or 'bgr'.
         range: What white is before mean and std: 1 or 255.
         mean: Subtracted from colour.
         std: By which colour is divided then.
-        form: How measured depth is told: 'metres', 'inverse' or 'log'.
+        form: How measured depth is given: 'metres', 'inverse' or 'log'.
         hole: What measured depth is where nothing was measured, or where a mask is 0.
         complete: Measured depth may have no holes; the classical filter fills them first.
     """
@@ -70,11 +70,11 @@ class Input:
 
     Attributes:
         parts: What it carries, one after the other along its channels.
-        layout: Of its dimensions.
+        layout: Layout of its dimensions.
         dtype: As NumPy names it.
         size: Height and width of its own, px; None for the size of the model.
-        value: Of a constant.
-        dimensions: Of a constant: 0, or so many of length one.
+        value: Value of a constant.
+        dimensions: Dimensions of a constant: 0, or so many of length one.
     """
 
     parts: tuple[Part, ...]
@@ -92,7 +92,7 @@ class Input:
 
 @dataclass(frozen=True)
 class Size:
-    """In which size a model looks at a picture.
+    """The size in which a model takes a picture.
 
     Attributes:
         rule: 'keep' the camera's; 'stretch' to height and width; 'short_side': as small as covers
@@ -102,7 +102,7 @@ class Size:
         width: Px.
         multiple: Both sides are multiples of it, px.
         padding: Colour around a letterboxed picture, 0 to 255.
-        interpolation: Of colour.
+        interpolation: Interpolation of colour.
     """
 
     rule: Literal['keep', 'stretch', 'short_side', 'letterbox']
@@ -118,18 +118,18 @@ class Output:
     """An output of the graph that is used.
 
     Attributes:
-        name: Of the output.
+        name: Name of the output.
         role: 'depth', 'mask' or 'confidence'.
         kind: What the numbers of 'depth' are.
-        layout: Of points.
+        layout: Layout of points.
         focal: By what metric values of the model are multiplied: 'none', 'f/300', 'width/f',
             'f*baseline'; f is the focal length of the picture in the model's size.
-        baseline_m: Of 'f*baseline'.
+        baseline_m: Baseline of 'f*baseline'.
         valid_m: What is nearer or farther is no depth.
         sense: Whether large values are 'valid' pixels or 'invalid' ones: of a mask of sky, or of
             a confidence that is an uncertainty.
         activation: Applied first: 'none', 'sigmoid' or 'exp'.
-        threshold: Of a mask; of confidence, from which on depth is used, 0 for all of it.
+        threshold: Threshold of a mask, or of the confidence from which depth is used; 0 uses all.
     """
 
     name: str
@@ -146,16 +146,16 @@ class Output:
 
 @dataclass(frozen=True)
 class ModelDescription:
-    """How a model speaks.
+    """How a model is used.
 
     Attributes:
-        name: Of the model.
+        name: Name of the model.
         stage: Which stage it is for.
-        inputs: Of the graph, by name.
-        size: In which it looks at a picture.
+        inputs: Inputs of the graph, by name.
+        size: The size in which it takes a picture.
         outputs: That are used.
         ignored: Outputs that are not.
-        licence: Of the weights.
+        licence: Licence of the weights.
         source: Where its authors keep it.
         stddev_share: Standard deviation of its depth, a share of it.
         tolerances: How far each output may be from ONNX Runtime's on another back end.
@@ -513,7 +513,7 @@ def check_signature(description: ModelDescription, signature: Signature, where: 
     """Check that a description is of this graph.
 
     Raises:
-        ModelError: If an input or output is missing, or has another type or shape than is said.
+        ModelError: If an input or output is missing, or has another type or shape than described.
     """
     described, present = set(description.inputs), set(signature.inputs)
     if missing := sorted(described - present):

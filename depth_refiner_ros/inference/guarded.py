@@ -190,11 +190,11 @@ class ChosenModel:
         """Run the model, or return None where it cannot run.
 
         Args:
-            name: Of a shipped model, or the path of an .onnx file.
+            name: Name of a shipped model, or the path of an .onnx file.
             device: What is to run it, see `load_model`.
-            threads: Of the CPU; 0 lets the back end choose.
+            threads: Threads of the CPU; 0 lets the back end choose.
             deadline_s: Longest that it may take a frame; 0 sets none.
-            inputs: Of the model.
+            inputs: Inputs of the model.
         """
         if self._given is not None:
             outputs = self._given(**inputs)
@@ -223,7 +223,7 @@ class ChosenModel:
         A description that cannot be read is None here: loading the model says why.
 
         Args:
-            name: Of a shipped model, or the path of an .onnx file.
+            name: Name of a shipped model, or the path of an .onnx file.
         """
         if self._given is not None:
             return None
@@ -236,7 +236,7 @@ class ChosenModel:
         return self._described[1]
 
     def refuse(self, why: str) -> None:
-        """Note why the model that is wanted cannot be asked."""
+        """Note why the model that is wanted cannot run."""
         self.trouble, self.back_end = why, ''
 
     def leave(self, why: str = '') -> None:

@@ -20,9 +20,9 @@ class Answer(NamedTuple):
     """What a model made of one frame.
 
     Attributes:
-        outputs: Of the model, by name; copies.
+        outputs: Outputs of the model, by name; copies.
         ambiguity: What its depth leaves open.
-        stamp_ns: Of the frame.
+        stamp_ns: Stamp of the frame.
         frame: Its number.
     """
 
@@ -73,12 +73,12 @@ class HeldModel:
         """Return the newest answer, or None where there is none.
 
         Args:
-            name: Of the model, as `ChosenModel` takes it.
+            name: Name of the model, as `ChosenModel` takes it.
             device: What is to run it.
-            threads: Of the CPU; 0 lets the back end choose.
+            threads: Threads of the CPU; 0 lets the back end choose.
             every_frames: The model is asked for one of so many frames at most.
-            stamp_ns: Of this frame.
-            inputs: Of the model.
+            stamp_ns: Stamp of this frame.
+            inputs: Inputs of the model.
         """
         self.frame += 1
         beside = every_frames > 1 and not self._model.waits

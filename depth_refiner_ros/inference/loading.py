@@ -90,9 +90,9 @@ def load_model(
     """Load a model and prove that its back end computes what it should.
 
     Args:
-        name: Of a shipped model, or the path of an ONNX file.
+        name: Name of a shipped model, or the path of an ONNX file.
         device: A key of `BACK_ENDS`, or 'auto' for the first that is installed and agrees.
-        threads: Of the CPU; 0 lets the back end choose.
+        threads: Threads of the CPU; 0 lets the back end choose.
         log: Told once what was chosen and why, and what was refused.
 
     Raises:

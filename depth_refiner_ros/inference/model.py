@@ -30,7 +30,7 @@ class Model(Protocol):
     """A loaded model: arrays in by name, arrays out by name.
 
     Attributes:
-        name: Of the model.
+        name: Name of the model.
         back_end: What runs it, such as 'onnxruntime'.
         ambiguity: What its depth leaves open: 'none', or scale and shift of 'affine_inverse' depth
             or of 'affine' depth.

@@ -62,13 +62,13 @@ class ModelMetadata:
     """What a model says of itself.
 
     Attributes:
-        name: Of the model.
+        name: Name of the model.
         stage: Which stage it is for.
         description: One sentence.
         sizes: Heights and widths it is compiled for unless others are named, px.
         units: Unit of each input and output.
-        commit: Of the code that trained it.
-        licence: Of the weights.
+        commit: Commit of the code that trained it.
+        licence: Licence of the weights.
         data: What it was trained on.
         tolerances: How far an output, 99 % of it, may be from ONNX Runtime's, where that is known
             better than `parity` guesses; in its unit.
@@ -90,7 +90,7 @@ class OnnxFile:
     """A file that was inspected.
 
     Attributes:
-        path: Of the file.
+        path: Path of the file.
         metadata: What it says of itself.
         operators: All that it uses.
         signature: Its inputs and outputs.
@@ -114,8 +114,8 @@ class OnnxFile:
         """Return the axes of height and width of an input; None if it has no size of the images.
 
         Args:
-            name: Of the input.
-            dimensions: Of the input.
+            name: Name of the input.
+            dimensions: Dimensions of the input.
         """
         if self.description is None:
             return (0, 1) if dimensions >= 2 else None
@@ -128,7 +128,7 @@ class OnnxFile:
         """Return the shape of an input for images of a size.
 
         Args:
-            name: Of the input.
+            name: Name of the input.
             shape: As the graph declares it, -1 where it is free.
             size: Height and width, px.
 

@@ -40,7 +40,7 @@ class ParityReport:
     Attributes:
         agrees: Whether it may serve.
         text: The figures, one sentence.
-        median_mm: Of all depth outputs, worst of the frames.
+        median_mm: Median difference of all depth outputs, worst of the frames.
         p99_mm: The same.
     """
 
@@ -75,7 +75,7 @@ def store_frames(file: OnnxFile, inputs: Sequence[Frame], tolerance: float) -> d
 
     Args:
         file: The model; NAME.npz comes beside it.
-        inputs: Of its graph, by name.
+        inputs: Inputs of its graph, by name.
         tolerance: Share of what an output spans that other back ends may be off.
 
     Returns:
@@ -113,7 +113,7 @@ def resized(
     """Return the inputs of a frame in another height and width, px; nothing is blended.
 
     Args:
-        frame: Of a model.
+        frame: A frame of a model.
         inputs: Names of its inputs.
         size: Height and width, px.
         file: The model, which knows how its inputs are laid out; None for (H, W) and (H, W, C).

@@ -41,7 +41,7 @@ class Published(NamedTuple):
     """A published model, as it is shipped.
 
     Attributes:
-        name: Of the model.
+        name: Name of the model.
         note: What its depth is, one sentence.
         description: How it is used, under its own names.
         content: The document it was read from.

@@ -152,10 +152,10 @@ class _Buffer(NamedTuple):
     """A tensor in page-locked memory and on the GPU.
 
     Attributes:
-        name: Of the tensor.
+        name: Name of the tensor.
         host: The array; it keeps its memory alive.
         host_pointer: Its address.
-        device_pointer: Of the memory on the GPU.
+        device_pointer: Address of the memory on the GPU.
     """
 
     name: str

@@ -25,7 +25,7 @@ def build_engine(
     Args:
         onnx: A model whose tensors have the types they shall have.
         file: What it was made from, which knows the shapes of its inputs.
-        sizes: Of the images, in the order of the profiles.
+        sizes: Sizes of the images, in the order of the profiles.
         timing_cache: What was measured in earlier builds, or nothing.
         progress: Told how far it is; may cancel.
 

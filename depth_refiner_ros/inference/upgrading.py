@@ -29,7 +29,7 @@ class UpgradingModel:
     the first one after it has ended is served by the better back end.
 
     Attributes:
-        name: Of the model.
+        name: Name of the model.
         back_end: What ran the last frame.
 
     Args:

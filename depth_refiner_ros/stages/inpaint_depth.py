@@ -262,7 +262,7 @@ class InpaintDepth:
         return {
             'estimate_m': enlarged(estimate_m, shape),
             'stddev_m': enlarged(found['stddev_m'], shape),
-            # Of a square one measurement was judged, and those that are like it with it.
+            # The model saw one measurement of each square; those like it share its result.
             'wrong': np.where(same, enlarged(wrong, shape, smooth=False), np.float32(0)),
         }
 
@@ -273,7 +273,7 @@ class InpaintDepth:
         color: UInt8Array | None,
         outputs: Mapping[str, Float32Array],
     ) -> Inpainting:
-        """Take what the model says of holes, and of measurements that it believes wrong."""
+        """Take the model's depth in holes and at measurements that it finds wrong."""
         p = self.parameters
         measured = np.isfinite(depth_m) & (depth_m > 0)
         wrong = measured & (outputs['wrong'] >= p.wrong_threshold) & (p.wrong_threshold < 1)
@@ -291,10 +291,10 @@ class InpaintDepth:
                 np.isnan(kept_m).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5
             )
             with np.errstate(invalid='ignore'):
-                doubtful = stddev_m > _STDDEV_RATIO * by_filter.stddev_m
-            better = by_filter.filled & (doubtful | (away_px <= p.rim_px))
+                uncertain = stddev_m > _STDDEV_RATIO * by_filter.stddev_m
+            better = by_filter.filled & (uncertain | (away_px <= p.rim_px))
             estimate_m = np.where(better, by_filter.depth_m, estimate_m)
-            # Two opinions, each with its own blind spots: neither is trusted more than the other.
+            # Two estimates, each with its own blind spots: neither is trusted more than the other.
             stddev_m = np.fmax(stddev_m, by_filter.stddev_m)
         filled_m = np.where(filled, estimate_m, np.where(measured, depth_m, np.float32(np.nan)))
         stddev_m = np.where(filled, stddev_m, measured_stddev_m).astype(np.float32)

@@ -237,7 +237,7 @@ def parse_mtl(
     archive: zipfile.ZipFile, model: str, names: list[str]
 ) -> tuple[list[list[float]], list[npt.NDArray[np.uint8]]]:
     """Return the rows of materials of a model, and its pictures."""
-    said: dict[str, dict[str, str]] = {}
+    properties: dict[str, dict[str, str]] = {}
     inside = set(archive.namelist())
     folder = model.rpartition('/')[0]
     for library in re.findall(
@@ -251,14 +251,14 @@ def parse_mtl(
             words = line.strip().split(None, 1)
             if len(words) == 2:
                 if words[0].lower() == 'newmtl':
-                    current = said.setdefault(words[1].strip(), {})
+                    current = properties.setdefault(words[1].strip(), {})
                 else:
                     current[words[0].lower()] = words[1].strip()
     pictures: list[npt.NDArray[np.uint8]] = []
     numbers: dict[str, int] = {}
     rows = []
     for name in names:
-        entry = said.get(name, {})
+        entry = properties.get(name, {})
         picture = -1
         file = entry.get('map_kd', '').replace('\\', '/')
         path = f'{folder}/{file}'

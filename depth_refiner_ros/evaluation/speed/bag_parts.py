@@ -64,8 +64,8 @@ def measure_bag_parts(
             (port_of[c.topic], log_ns, reader.deserialize(raw, c.msgtype))
             for c, log_ns, raw in reader.messages(connections)
         ]
-    spoken = {port for port, _, _ in messages}
-    present = {port: topic for port, topic in inputs.items() if port in spoken}
+    recorded = {port for port, _, _ in messages}
+    present = {port: topic for port, topic in inputs.items() if port in recorded}
 
     def read(number: int) -> None:
         with bags.open_bag(source) as reader:

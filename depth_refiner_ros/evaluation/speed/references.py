@@ -52,13 +52,13 @@ def references(
     """Return the references that there are, by name, and what each is, or why it is not there."""
     copy, chain = MemoryCopy(frame, outputs), librealsense(frame)
     there: dict[str, Callable[[Frame], object]] = {'memory_copy': copy}
-    said = f'np.copyto of the {copy.megabytes:.2f} MB that a frame and its outputs have'
-    told: dict[str, dict[str, Any]] = {
-        'memory_copy': {'what': said, 'megabytes': copy.megabytes, 'reason': None},
+    what = f'np.copyto of the {copy.megabytes:.2f} MB that a frame and its outputs have'
+    described: dict[str, dict[str, Any]] = {
+        'memory_copy': {'what': what, 'megabytes': copy.megabytes, 'reason': None},
         'librealsense': {'what': LIBREALSENSE, 'reason': None},
     }
     if isinstance(chain, str):
-        told['librealsense']['reason'] = chain
+        described['librealsense']['reason'] = chain
     else:
         there = {'librealsense': chain, **there}
-    return there, told
+    return there, described

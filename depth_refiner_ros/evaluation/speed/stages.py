@@ -35,16 +35,16 @@ def measure_stages(
             parts[name].append(Spent(wall_s, pipeline.last_cpu_s[name]))
 
     first = clip.values[0]
-    there, told = references(first, first_outputs(configuration, clip))
+    there, described = references(first, first_outputs(configuration, clip))
     feed = list(clip.swept(_WARM_UP_ROUNDS + rounds))
     warm_up, feed = feed[:_WARM_UP_ROUNDS], feed[_WARM_UP_ROUNDS:]
     spent = in_turns({'pipeline': run, **there}, warm_up, feed, watch, 'stages')
     against = {name: spent[name] for name in there}
     for name, rounds_of in against.items():
-        told[name].update(figures(rounds_of))
+        described[name].update(figures(rounds_of))
     return {
         'stages': {name: figures(part[-rounds:], against) for name, part in parts.items()},
         'pipeline': figures(spent['pipeline'], against),
         'back_ends': pipeline.back_ends,
-        'references': told,
+        'references': described,
     }
