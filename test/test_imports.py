@@ -18,9 +18,9 @@ PATHS = modules_of('depth_refiner_ros')
 MODULES = sorted(PATHS)
 # What stands on a floor imports from the floors below it, and from its own folder.
 FLOORS = (
-    {'data', 'disk_cache', 'invocation', 'parameters', 'rvl'},
+    {'data', 'disk_cache', 'invocation', 'parameters'},
     {'counts', 'kernels', 'pictures', 'simulation', 'skeletons'},
-    {'filters', 'geometry'},
+    {'filters', 'geometry', 'rvl'},
     {'inference', 'messages', 'metrics', 'stage', 'tum'},
     {'discovery', 'folders', 'stages', 'synchronizer'},
     {'config', 'diagnosis', 'pairing'},
