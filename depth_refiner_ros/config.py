@@ -54,9 +54,9 @@ class HostParameters(Parameters):
     )
     keep_camera_rate: bool = parameter(
         True,
-        'A live host leaves a model that is not named (model: auto) where the first frames take '
-        'longer with it than 80 % of the time between two frames of the camera; false takes it '
-        'all the same. Replays never look at the clock.',
+        'With model: auto, a live host uses the model only if the first frames with it take at '
+        "most 80 % of the camera's period; false uses it regardless. Replays do not depend on the "
+        'clock.',
     )
     depth_encoding: str = parameter(
         'same',

@@ -259,7 +259,7 @@ class ColorImage:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What a CameraInfo says beyond the rectified pinhole, kept so that it is passed on unchanged.
+    """The fields of a CameraInfo beyond the rectified pinhole, which are passed on unchanged.
 
     Attributes:
         distortion_model: Name of the distortion model of the raw image.

@@ -1,4 +1,4 @@
-"""Looks at camera streams and says what is wrong with them and what to do about it.
+"""Checks camera streams; returns what is wrong with them and what to do about it.
 
 Knows no middleware: a recording's reader or a live subscription feeds messages into a `Stream` per
 port, and `diagnose` turns the streams into findings.
@@ -96,7 +96,7 @@ class Stream:
 
     @property
     def period_s(self) -> float:
-        """Median time between two messages, by stamp, or by arrival where stamps say nothing."""
+        """Median time between two messages, by stamp, or by arrival where stamps are of no use."""
         for times_ns in (self.stamps_ns, self.log_ns):
             steps_ns = np.diff(np.array(times_ns, np.int64))
             if (steps_ns > 0).any():

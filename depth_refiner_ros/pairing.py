@@ -35,7 +35,7 @@ class Stream:
         self.sizes.append(size)
 
     def is_unstamped(self) -> bool:
-        """Return whether the stamps say nothing: all are zero, or the same."""
+        """Return whether the stamps are of no use: all are zero, or the same."""
         if not self.stamps_ns or any(stamp != self.stamps_ns[0] for stamp in self.stamps_ns):
             return False
         return self.stamps_ns[0] == 0 or len(self.stamps_ns) > 2

@@ -145,7 +145,7 @@ class Stage(Protocol):
     def __init__(self, parameters: Any) -> None: ...
 
     def __call__(self, *args: Any, **values: Any) -> Mapping[str, Any]:
-        """Return one value per output, or fewer where there is nothing to say."""
+        """Return one value per output, or fewer where there is none."""
 
 
 _COMPANIONS = ('stddev', 'provenance')

@@ -65,7 +65,7 @@ class Row(NamedTuple):
 
 @dataclass
 class Listing:
-    """What the lists of a folder say.
+    """The lists of a folder.
 
     Attributes:
         rows: The frames, by stamp.

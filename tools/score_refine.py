@@ -1,4 +1,5 @@
-"""Scores the classical refiner on recordings and on simulated noise of known size.
+"""Scores the classical filters of `refine_depth` on recordings and on simulated noise of known
+size.
 
     python tools/score_refine.py [--data FOLDER] [--only xtion kitchen simulated ...]
 

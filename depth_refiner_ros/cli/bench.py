@@ -323,7 +323,7 @@ def _sizes(sizes: Sequence[dict[str, Any]]) -> Table:
 
 
 def _sentences(report: dict[str, Any]) -> Iterator[str]:
-    """Yield what the table does not say."""
+    """Yield sentences about what is not in the table."""
     first, last = report['sizes'][0], report['sizes'][-1]
     for item in first['references'].values():
         if item['reason']:

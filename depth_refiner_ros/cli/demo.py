@@ -197,7 +197,7 @@ def _panels(frame: Shown) -> dict[str, Panel]:
 
 
 def before_after(frame: Shown) -> UInt8Array:
-    """Return the picture that tells it all: six panels."""
+    """Return the summary as one picture: six panels."""
     panel = _panels(frame)
     return pictures.sheet(
         [

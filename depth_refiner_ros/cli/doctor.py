@@ -46,7 +46,7 @@ _STYLE: dict[Severity, str] = {
 
 @dataclass(frozen=True)
 class Doctor:
-    """Check an installation, or with a BAG that recording, and say what to do about it.
+    """Check an installation or, with a BAG, that recording, and print how to fix what is wrong.
 
     Takes the flags of `replay` that say which topics are read and how they are paired. The exit
     code is 1 if there is a problem that stops the pipeline or makes its result wrong.
@@ -312,7 +312,7 @@ def environment() -> Iterator[Finding]:
 
 
 def _check_kernels() -> Finding:
-    """Compile the filters where they are not, and say whether the next start is spared that."""
+    """Compile the filters if needed, and report whether the next start loads them."""
     try:
         found = compile_kernels()
     except ValueError as error:

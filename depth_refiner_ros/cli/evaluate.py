@@ -131,8 +131,8 @@ class Evaluate:
     depth: Annotated[str, tyro.conf.arg(metavar='TOPIC')] = ''
     """Depth topic of bags; guessed by name if not given."""
     depth_unit_m: float = 0.0
-    """Metres of one count of the depth of bags, where it is not what its encoding says: 0.00025
-    for an L515."""
+    """Metres of one count of the depth of bags, where it departs from REP 118: 0.00025 for an
+    L515."""
     reference: Annotated[str, tyro.conf.arg(metavar='TOPIC')] = ''
     """Topic of bags that holds the true depth; by default /camera/reference/image_rect."""
     workers: int = max(1, (os.cpu_count() or 1) // 2)

@@ -37,7 +37,7 @@ class ImportFolder:
     rate_hz: float = 30.0
     """Frames a second, where the layout holds no stamps."""
     depth_unit_m: float | None = None
-    """Metres of one count of the depth images, in place of what the folder says or is assumed:
+    """Metres of one count of the depth images, in place of what the folder states or is assumed:
     0.001 for millimetres, 0.0002 for TUM RGB-D."""
     camera: str | None = None
     """fx,fy,cx,cy of the depth images in pixels, likewise; fy is negative where the poses have y

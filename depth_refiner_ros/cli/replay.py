@@ -141,7 +141,7 @@ class Replay:
 
 @contextmanager
 def kept(writer: bags.BagWriter, console: Console) -> Iterator[bags.BagWriter]:
-    """Write a recording, and say what is there of it where that is not all.
+    """Write a recording, and print how much of it is there where that is not all.
 
     Raises:
         RunError: If the run could not go on; it names what was written until then.

@@ -74,7 +74,7 @@ def accept() -> None:
 
 
 def exit_code(interruption: BaseException) -> int:
-    """Return what a shell says of a program that this ended."""
+    """Return the exit code of a program that this signal ended."""
     return int(getattr(interruption, 'exit_code', 128 + (_Received.number or signal.SIGINT)))
 
 

@@ -23,7 +23,7 @@ _INPAINT_RADIUS_PX = 3
 
 
 class Peer(ABC):
-    """The ports and the call that all peers share; a peer says how it fills."""
+    """The ports and the call that all peers share; a peer defines how it fills."""
 
     capabilities = Capabilities()
     Parameters: ClassVar[Any] = Parameters

@@ -33,7 +33,7 @@ from ..stage import Topic
 ProtocolName = Literal['reference', 'static', 'punched']
 
 FARTHEST_SCORED_M = 4.0
-"""Truth beyond this is not scored: there the sensors themselves say little."""
+"""Truth beyond this is not scored: there the sensors themselves are inexact."""
 
 REFERENCE_TOPIC = '/camera/reference/image_rect'
 """Where `depth-refiner import` writes a folder's reference."""

@@ -234,7 +234,7 @@ class Output:
 
 
 def output_of(results: Mapping[str, Any], shape: tuple[int, int]) -> Output:
-    """Return the last depth that a pipeline put out, and what the same stage says about it.
+    """Return the last depth that a pipeline put out, and its companions from the same stage.
 
     Args:
         results: Outputs by `<stage>.<port>`, in the order of the stages.

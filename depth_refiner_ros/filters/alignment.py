@@ -25,7 +25,7 @@ _OUTLIER = 6.0
 _SCALES = (0.2, 5.0)
 """Scales of metric estimates that are accepted."""
 _LEAST_SPREAD = 0.02
-"""Depths that differ by less than this share say nothing about a shift."""
+"""Depths that differ by less than this share do not determine a shift."""
 _FARTHEST_M = 50.0
 
 

@@ -33,7 +33,7 @@ BONE_LENGTHS_MM = (
 _SCALES = (0.6, 1.45)
 """Sizes of hands, relative to that one, that are accepted."""
 _STRETCH = 1.35
-"""How much longer or shorter than the size of a hand says a bone may be."""
+"""How much longer or shorter a bone may be than the size of its hand predicts."""
 
 
 def detector_image(depth_m: Float32Array, camera: PinholeCamera) -> Float32Array:
@@ -68,7 +68,7 @@ def candidates(
     threshold: float,
     most: int = 8,
 ) -> list[Candidate]:
-    """Return where the detector says hands are, the likeliest first.
+    """Return where the detector finds hands, the likeliest first.
 
     Args:
         image_m: Its input, from `detector_image`.

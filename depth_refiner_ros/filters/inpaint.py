@@ -102,7 +102,7 @@ def inpaint(
     max_hole_px: float,
     max_distance_m: float,
 ) -> Inpainting:
-    """Fills holes with the surfaces around them, and says how far to trust the result.
+    """Fills holes with the surfaces around them, and estimates the error of the result.
 
     Measured pixels are returned as they came, to the bit. With both limits off every pixel of an
     image with at least one measurement is filled.

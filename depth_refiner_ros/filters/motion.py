@@ -437,7 +437,7 @@ def _unknown(trouble: str) -> Motion:
 
 
 def _followed(now: Surface, before: Surface, given: Float64Array | None) -> Motion:
-    """Return what tf says, if what is seen agrees with it."""
+    """Return the motion by tf, if the depth agrees with it."""
     if given is None:
         return _unknown('tf does not have it')
     misfit = _compared(now, before, given, _WIDE_GATES_STDDEVS[-1]).misfit()

@@ -59,7 +59,7 @@ class Pace:
 
     @property
     def period_s(self) -> float | None:
-        """Seconds between two frames of the camera; None while too few have come to tell."""
+        """Seconds between two frames of the camera; None after too few frames."""
         if len(self._gaps_ns) < FRAMES:
             return None
         return float(np.percentile(self._gaps_ns, 25)) * 1e-9

@@ -483,7 +483,7 @@ def spin(
 
 
 def _first_sentence(error: Exception) -> str:
-    """Return what rcl has to say, without the places in its sources."""
+    """Return the message of rcl, without places in its sources."""
     text = ' '.join(str(error).split())
     return re.sub(r',? at (\S+/)?\S+\.(c|cpp|h|hpp):\d+', '', text)
 

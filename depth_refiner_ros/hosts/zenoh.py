@@ -95,7 +95,7 @@ def topic_key(topic: str, message_type: str, digest: str, domain_id: int = 0) ->
 
 
 class TopicKey(NamedTuple):
-    """What a key says of the messages put on it."""
+    """The parts of a key that describe its messages."""
 
     topic: str
     type: str

@@ -1,4 +1,4 @@
-"""Runs models as their descriptions say: pictures in, metres out.
+"""Runs models by their descriptions: pictures in, metres out.
 
 All arithmetic around the graph is here, outside of it, and in closed form: each convention is
 tested by numbers worked out by hand.
@@ -297,7 +297,7 @@ def _metres(
     intrinsics: npt.NDArray[np.float64],
     model: str,
 ) -> Float32Array:
-    """Turn what a model says into metres, or into its own units where it knows none."""
+    """Turn the output of a model into metres, or into its own units where it knows none."""
     finite = np.isfinite(raw)
     if not finite.any():
         raise ModelError(f'{model}: the output {output.name} has no finite number')

@@ -59,7 +59,7 @@ _DOMAINS = frozenset({'', 'ai.onnx'})
 
 @dataclass(frozen=True)
 class ModelMetadata:
-    """What a model says of itself.
+    """Metadata of a model.
 
     Attributes:
         name: Name of the model.
@@ -156,7 +156,7 @@ def image_size(inputs: Mapping[str, npt.NDArray[Any]]) -> tuple[int, int]:
 
 
 def file_hash(file: OnnxFile) -> str:
-    """Return what tells a model, with its weights, from all others."""
+    """Return a digest of a model with its weights."""
     found = hashlib.sha256()
     for path in (file.path, *file.weights):
         with path.open('rb') as content:

@@ -1,4 +1,4 @@
-"""Whether a published standard deviation tells the truth about the error."""
+"""Whether a published standard deviation agrees with the errors."""
 
 from __future__ import annotations
 

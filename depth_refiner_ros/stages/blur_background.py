@@ -139,7 +139,7 @@ class BlurBackground:
         return {'blurred': ColorImage(color.header, rgb)}
 
     def _focus_m(self, depth: DepthImage, camera: PinholeCamera) -> float:
-        """Return the depth that is sharp in a frame; NaN if nothing says so."""
+        """Return the depth that is sharp in a frame; NaN if it is not defined."""
         p = self.parameters
         if p.focus == 'distance':
             wanted_m, time_s = p.focus_distance_m, 0.0

@@ -37,7 +37,7 @@ _LIKE = 1.5
 _SPEED_M_S = 0.5
 """How fast what is seen may come nearer or go away while an estimate is held."""
 _FORGET_S = 2.0
-"""After so long without measurements the last alignment says nothing any more."""
+"""After so long without measurements the last alignment is no longer used."""
 
 
 class _Estimate(NamedTuple):
@@ -276,7 +276,7 @@ class EstimateDepth:
     def _scaled(
         self, estimate: _Estimate, measured_m: Float32Array | None, stamp_ns: int
     ) -> tuple[Float32Array, Float32Array, Provenance]:
-        """Bring an estimate to the scale that is wanted, and say which that is."""
+        """Bring an estimate to the scale of `mode`; return it with its provenance."""
         p = self.parameters
         depth_m, stddev_m, ambiguity, age_s = estimate
         relative = ambiguity != 'none'

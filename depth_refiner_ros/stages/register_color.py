@@ -14,7 +14,7 @@ from ..stage import Capabilities, FrameLookup, Input, Topic
 
 @dataclass(frozen=True, kw_only=True)
 class RegisterColorParameters(Parameters):
-    """`RegisterColor` has no parameters: two calibrations and tf say it all."""
+    """`RegisterColor` has no parameters: two calibrations and tf define it."""
 
 
 class RegisterColor:

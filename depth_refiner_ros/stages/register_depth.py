@@ -27,7 +27,7 @@ from ..stage import Capabilities, FrameLookup, Input, Topic
 
 @dataclass(frozen=True, kw_only=True)
 class RegisterDepthParameters(Parameters):
-    """`RegisterDepth` has no parameters: two calibrations and tf say it all."""
+    """`RegisterDepth` has no parameters: two calibrations and tf define it."""
 
 
 class RegisterDepth:

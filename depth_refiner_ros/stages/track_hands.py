@@ -102,7 +102,7 @@ class _Track:
 
 @dataclass(frozen=True)
 class _Found:
-    """What the joints network says of one window."""
+    """Output of the joints network for one window."""
 
     points_m: Float32Array
     spread: Float32Array

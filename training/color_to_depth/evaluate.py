@@ -48,7 +48,7 @@ class Settings:
 def main(settings: Settings) -> None:
     """Print a table, Markdown."""
     if not settings.models:
-        raise SystemExit('Say which: --models runs/a/model.onnx runs/b/model.onnx')
+        raise SystemExit('Name the models: --models runs/a/model.onnx runs/b/model.onnx')
     try:
         frames = open_frames(settings.data, measured=settings.measured, research=settings.research)
         parts = split(frames.scenes, settings.held_out)

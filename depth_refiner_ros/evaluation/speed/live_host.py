@@ -69,7 +69,7 @@ class Run(NamedTuple):
         return kept_up and self.missed < MISSED_LIMIT * len(self.sent_s)
 
     def metrics(self) -> dict[str, Any]:
-        """Return the figures of the run; None where too little came back to tell."""
+        """Return the figures of the run; None where too few frames came back."""
         latency_ms = 1e3 * np.array(
             [at_s - self.sent_s[number] for number, at_s in self.received_s.items()]
         )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 class BagError(ValueError):
-    """A bag that cannot be read, written or used as asked; the text says what to do."""
+    """A bag that cannot be read, written or used; the text says what to do."""
 
 
 class RunError(BagError):

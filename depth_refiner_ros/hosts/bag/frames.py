@@ -228,7 +228,7 @@ class _Message(NamedTuple):
 
 
 def _key(connection: Connection) -> tuple[int, int]:
-    """Return what tells a connection from those of other files, too."""
+    """Return what identifies a connection among those of all files."""
     return id(connection.owner), connection.id
 
 
