@@ -1,5 +1,4 @@
-"""Scores the classical filters of `refine_depth` on recordings and on simulated noise of known
-size.
+"""Scores the filters of `refine_depth` on recordings and on simulated noise of known size.
 
     python tools/score_refine.py [--data FOLDER] [--only xtion kitchen simulated ...]
 
