@@ -15,12 +15,15 @@ MILLIMETRE_M = 0.001
 _FARTHEST_MM_M = np.float32(65.535)
 
 
-def metres_from_counts(counts: npt.NDArray[Any], unit_m: float = MILLIMETRE_M) -> Float32Array:
-    """Return the float32 nearest to counts times their unit, NaN where the count is 0.
+def metres_from_counts(
+    counts: npt.NDArray[Any], unit_m: float = MILLIMETRE_M, *, no_return: tuple[int, ...] = (0,)
+) -> Float32Array:
+    """Return the float32 nearest to counts times their unit, NaN where there is no return.
 
     Args:
         counts: Unsigned integers of any shape.
         unit_m: Metres of one count.
+        no_return: The counts that stand for it.
     """
     per_metre = round(1 / unit_m)
     if counts.dtype.itemsize <= 2 and abs(per_metre * unit_m - 1) < 1e-6:
@@ -29,7 +32,8 @@ def metres_from_counts(counts: npt.NDArray[Any], unit_m: float = MILLIMETRE_M) -
         depth_m /= np.float32(per_metre)
     else:
         depth_m = (counts * np.float64(unit_m)).astype(np.float32)
-    depth_m[counts == 0] = np.nan
+    for count in no_return:
+        depth_m[counts == count] = np.nan
     return np.asarray(depth_m)
 
 

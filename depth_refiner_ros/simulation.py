@@ -27,6 +27,7 @@ from .data import (
     RigidTransform,
     UInt8Array,
 )
+from .filters.noise import nguyen_stddev_m
 
 FRAME_ID = 'camera_depth_optical_frame'
 WORLD_FRAME_ID = 'map'
@@ -579,15 +580,6 @@ def _lamp_light(scene: Sequence[Solid], points_m: Float32Array) -> Float32Array:
 # ----------------------------------------------------------------------------------- the sensor
 
 
-def axial_noise_m(depth_m: Float32Array) -> Float32Array:
-    """Return the standard deviation of a Kinect's depth, metres.
-
-    Source: Nguyen, Izadi and Lovell, Modeling Kinect Sensor Noise for Improved 3D Reconstruction
-    and Tracking, 3DIMPVT 2012, surfaces tilted by less than 60 degrees.
-    """
-    return np.asarray(0.0012 + 0.0019 * np.square(depth_m - 0.4), np.float32)
-
-
 def fixed_noise(rng: np.random.Generator, height: int, width: int) -> Float32Array:
     """Return the half of a sensor's noise that is the same in every frame, unit variance.
 
@@ -646,9 +638,9 @@ def noise_field(
 
 
 def _disparity_noise_px(depth_m: Float32Array) -> Float32Array:
-    """Return the noise that, with the quantisation's own, makes the noise of `axial_noise_m`."""
+    """Return the noise that, with the quantisation's own, makes the noise of `nguyen_stddev_m`."""
     metres_per_px = np.square(depth_m) / np.float32(DISPARITY_M_PX)
-    total_px = axial_noise_m(depth_m) / metres_per_px
+    total_px = nguyen_stddev_m(depth_m) / metres_per_px
     own_px = np.sqrt(np.maximum(np.square(total_px) - DISPARITY_STEP_PX**2 / 12, 0))
     return np.asarray(own_px, np.float32)
 

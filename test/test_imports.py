@@ -19,9 +19,9 @@ MODULES = sorted(PATHS)
 # What stands on a floor imports from the floors below it, and from its own folder.
 FLOORS = (
     {'data', 'disk_cache', 'invocation', 'parameters'},
-    {'counts', 'kernels', 'pictures', 'simulation', 'skeletons'},
+    {'counts', 'kernels', 'pictures', 'skeletons'},
     {'filters', 'geometry', 'rvl'},
-    {'inference', 'messages', 'metrics', 'stage', 'tum'},
+    {'inference', 'messages', 'metrics', 'simulation', 'stage', 'tum'},
     {'discovery', 'folders', 'stages', 'synchronizer'},
     {'config', 'diagnosis', 'pairing'},
     {'arrays', 'hosts', 'reference'},

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from depth_refiner_ros.data import Header, PinholeCamera, RigidTransform
+from depth_refiner_ros.filters.noise import nguyen_stddev_m
 from depth_refiner_ros.geometry import register_depth
 from depth_refiner_ros.simulation import (
     BASELINE_M,
@@ -20,7 +21,6 @@ from depth_refiner_ros.simulation import (
     Solid,
     Sphere,
     Surface,
-    axial_noise_m,
     fixed_noise,
     measure,
     noise_field,
@@ -173,12 +173,6 @@ def measured(rendering: Rendering, seed: int = 1, sensor: int = 9) -> np.ndarray
     return measure(rendering, fixed, np.random.default_rng(seed))
 
 
-def test_nguyens_formula() -> None:
-    noise_m = axial_noise_m(np.float32([0.4, 1.4, 2.4]))
-
-    np.testing.assert_allclose(noise_m, [0.0012, 0.0031, 0.0088], rtol=1e-5)
-
-
 @pytest.mark.parametrize('depth_m', [0.8, 1.3, 2.1, 3.0, 4.0])
 def test_the_noise_is_as_large_as_nguyen_measured(depth_m: float) -> None:
     errors_m = measured(seen(depth_m)) - depth_m
@@ -306,7 +300,7 @@ def test_what_a_frame_says_of_itself() -> None:
 def test_the_holes_and_errors_are_those_of_a_kinect() -> None:
     frame = next(simulate(1))
     error_m = np.abs(frame.depth.depth_m - frame.truth_m)
-    relative = error_m / axial_noise_m(frame.truth_m)
+    relative = error_m / nguyen_stddev_m(frame.truth_m)
 
     assert 0.05 < np.isnan(frame.depth.depth_m).mean() < 0.2
     assert np.isfinite(frame.truth_m).all()

@@ -28,6 +28,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from depth_refiner_ros.counts import metres_from_counts
 from depth_refiner_ros.filters.inpaint import Inpainting, inpaint
 
 Float32 = npt.NDArray[np.float32]
@@ -97,9 +98,8 @@ def cases(folder: Path, draws: int) -> Iterator[Case]:
     camera = json.loads((folder / 'camera.json').read_text())
 
     def read_depth(path: Path) -> Float32:
-        raw = np.asarray(cv2.imread(str(path), cv2.IMREAD_UNCHANGED))
-        depth_m = raw * np.float32(camera['depth_unit_m'])
-        return np.asarray(np.where(raw > 0, depth_m, np.nan), np.float32)
+        counts = np.asarray(cv2.imread(str(path), cv2.IMREAD_UNCHANGED))
+        return metres_from_counts(counts, camera['depth_unit_m'])
 
     def read_color(path: Path, depth_m: Float32) -> npt.NDArray[np.uint8]:
         color = cv2.imread(str(folder / 'color' / f'{path.stem}.jpg'), cv2.IMREAD_COLOR_RGB)

@@ -26,6 +26,7 @@ import numpy.typing as npt
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from depth_refiner_ros.counts import metres_from_counts  # noqa: E402
 from depth_refiner_ros.filters.denoise import smooth  # noqa: E402
 from depth_refiner_ros.filters.flying_pixels import flying_pixels  # noqa: E402
 from depth_refiner_ros.filters.noise import (  # noqa: E402
@@ -46,9 +47,7 @@ def read(folder: Path) -> dict[str, Depth]:
     unit_m = json.loads((folder.parent / 'camera.json').read_text())['depth_unit_m']
     frames = {}
     for path in sorted(folder.glob('*.png')):
-        depth = cv2.imread(str(path), cv2.IMREAD_UNCHANGED).astype(np.float32) * unit_m
-        depth[depth == 0] = np.nan
-        frames[path.stem] = depth
+        frames[path.stem] = metres_from_counts(cv2.imread(str(path), cv2.IMREAD_UNCHANGED), unit_m)
     return frames
 
 

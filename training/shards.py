@@ -11,6 +11,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
+
+
+def counts_of(depth_m: Tensor, unit_m: float) -> npt.NDArray[np.uint16]:
+    """Return depth as 16-bit counts; 0 where there is none, or where the counts do not reach."""
+    steps = (depth_m / unit_m).round_().nan_to_num_(0, 0, 0)
+    steps[(steps < 0) | (steps > 65535)] = 0
+    return np.asarray(steps.cpu().numpy().astype(np.uint16))
 
 
 def shard_path(folder: Path, kind: str, number: int, field: str) -> Path:

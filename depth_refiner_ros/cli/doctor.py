@@ -27,6 +27,7 @@ from ..config import Configuration, camera_preset, configure, read_parameters
 from ..diagnosis import Finding, Severity, Stream, diagnose
 from ..discovery import CAMERA_INFO, camera_namespace, camera_topics, image_topic, info_topic
 from ..disk_cache import FOLDER_VARIABLE, DiskCache, cache_folder
+from ..evaluation.machine import cores_allowed
 from ..geometry import TransformTree
 from ..hosts import bag as bags
 from ..inference import compiling
@@ -295,7 +296,7 @@ def environment() -> Iterator[Finding]:
     yield _check_kernels()
     yield from _check_compiled()
     yield from _check_ros()
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+    usable = cores_allowed()
     yield Finding(
         'ok', 'cpu', 'CPU', f'{usable} of {os.cpu_count()} threads; OpenCV {cv2.getNumThreads()}'
     )

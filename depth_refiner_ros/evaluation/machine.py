@@ -51,17 +51,23 @@ def busy_percent(before: tuple[int, int] | None, after: tuple[int, int] | None) 
     return 100 * (after[0] - before[0]) / (after[1] - before[1])
 
 
+def cores_allowed() -> int | None:
+    """Return how many cores the process may use."""
+    if hasattr(os, 'sched_getaffinity'):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count()
+
+
 def machine() -> dict[str, Any]:
     """Describe the machine and the versions at work, so that figures stand on their own."""
-    allowed = getattr(os, 'sched_getaffinity', None)
     try:
         load = os.getloadavg()[0]
     except (AttributeError, OSError):
         load = None
     return {
-        'cpu': _cpu_model(),
+        'cpu': cpu_model(),
         'cores': os.cpu_count(),
-        'cores_allowed': len(allowed(0)) if allowed else os.cpu_count(),
+        'cores_allowed': cores_allowed(),
         'load_average_1_min': load,
         'system': platform.platform(),
         'architecture': platform.machine(),
@@ -69,12 +75,13 @@ def machine() -> dict[str, Any]:
         'numpy': np.__version__,
         'opencv': cv2.__version__,
         'opencv_threads': cv2.getNumThreads(),
-        'rosbags': _installed('rosbags'),
-        'pyrealsense2': _installed('pyrealsense2'),
+        'rosbags': installed('rosbags'),
+        'pyrealsense2': installed('pyrealsense2'),
     }
 
 
-def _cpu_model() -> str:
+def cpu_model() -> str:
+    """Return the name of the processor, or of the board."""
     # Arm's cpuinfo names no model, but its device tree names the board.
     try:
         for line in Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines():
@@ -85,7 +92,8 @@ def _cpu_model() -> str:
         return platform.processor() or platform.machine()
 
 
-def _installed(name: str) -> str | None:
+def installed(name: str) -> str | None:
+    """Return the version of a Python package; None if it is not installed."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
@@ -95,22 +103,24 @@ def _installed(name: str) -> str | None:
 def revision() -> dict[str, Any]:
     """Return the package's version and, in a checkout, its commit and whether files differ."""
     found: dict[str, Any] = {
-        'version': _installed('depth_refiner_ros'),
+        'version': installed('depth_refiner_ros'),
         'commit': None,
         'modified': None,
     }
+    found['commit'] = git('rev-parse', 'HEAD')
+    status = git('status', '--porcelain', '--untracked-files=no')
+    found['modified'] = None if status is None else bool(status)
+    return found
+
+
+def git(*arguments: str) -> str | None:
+    """Return what git says of the checkout that the package is; None if it is none."""
     root = Path(__file__).resolve().parents[2]
     if not (root / '.git').exists():
-        return found
-
-    def git(*arguments: str) -> str:
-        command = ['git', '-C', str(root), *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
-        return done.stdout.strip()
-
+        return None  # installed: a repository around it would be somebody else's
+    command = ['git', '-C', str(root), *arguments]
     try:
-        found['commit'] = git('rev-parse', 'HEAD')
-        found['modified'] = bool(git('status', '--porcelain', '--untracked-files=no'))
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
     except (OSError, subprocess.SubprocessError):
-        pass
-    return found
+        return None
+    return done.stdout.strip()

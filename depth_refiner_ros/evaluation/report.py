@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 import math
 import os
 from pathlib import Path
 import platform
-import subprocess
 from typing import Any, NamedTuple
 
 import cv2
@@ -20,6 +18,7 @@ from ..metrics import BinnedErrors
 from ..parameters import parameter_values
 from ..pictures import Panel, Picture, Section, Table
 from . import downstream
+from .machine import cpu_model, git, installed
 from .protocols import FARTHEST_SCORED_M
 from .run import Contender, Evaluation, Shown, headline, rerun, shown_frames
 
@@ -90,47 +89,20 @@ _PROTOCOLS = {
 def environment() -> dict[str, Any]:
     """Return what was run where: commit, versions and machine."""
     versions = {'python': platform.python_version()}
-    versions |= {name: _version(name) for name in ('depth_refiner_ros', 'rosbags')}
+    versions |= {
+        name: installed(name) or 'not installed' for name in ('depth_refiner_ros', 'rosbags')
+    }
     # OpenCV goes by several names, and its inpainting differs between versions.
     versions |= {'numpy': np.__version__, 'opencv': cv2.__version__}
     return {
-        'commit': _commit(),
+        'commit': git('describe', '--always', '--dirty', '--abbrev=12') or '',
         'versions': versions,
         'machine': {
             'system': platform.platform(),
-            'processor': _processor(),
+            'processor': cpu_model(),
             'cores': os.cpu_count(),
         },
     }
-
-
-def _commit() -> str:
-    root = Path(__file__).resolve().parents[2]
-    if not (root / '.git').exists():
-        return ''  # installed: a repository around it would be somebody else's
-    git = subprocess.run(
-        ['git', '-C', str(root), 'describe', '--always', '--dirty', '--abbrev=12'],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return git.stdout.strip() if git.returncode == 0 else ''
-
-
-def _version(package: str) -> str:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return 'not installed'
-
-
-def _processor() -> str:
-    try:
-        lines = Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.partition(':')[2].strip() for line in lines if line.startswith('model name')]
-    return names[0] if names else platform.processor()
 
 
 # ------------------------------------------------------------------------------------ JSON

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -26,6 +26,25 @@ KINECT_V1_DISPARITY_STEPS_PER_PX = 8
 
 # Incidence terms diverge at 90 degrees; the publications measured up to about 80.
 MAX_INCIDENCE_RAD = np.deg2rad(80.0)
+
+
+_Depth = TypeVar('_Depth', bound=Any)
+
+
+def nguyen_stddev_m(depth_m: _Depth) -> _Depth:
+    """Return the axial noise of a Kinect v1 whose surfaces face it: 0.0012 + 0.0019 (z - 0.4)^2.
+
+    C. V. Nguyen, S. Izadi, D. Lovell, Modeling Kinect Sensor Noise for Improved 3D Reconstruction
+    and Tracking, 3DIMPVT 2012; surfaces tilted by less than 60 degrees.
+
+    Args:
+        depth_m: Depth, metres: an array of NumPy or of PyTorch.
+    """
+    stddev_m: _Depth = depth_m - 0.4
+    stddev_m *= stddev_m
+    stddev_m *= 0.0019
+    stddev_m += 0.0012
+    return stddev_m
 
 
 class SensorNoise(Protocol):
@@ -82,18 +101,11 @@ class StructuredLightNoise:
     def stddev_m(
         self, depth_m: Float32Array, fx: float, incidence_rad: Float32Array | None = None
     ) -> Float32Array:
-        """0.0012 + 0.0019 (z - 0.4)^2 + 0.0001 / sqrt(z) * (angle / (pi/2 - angle))^2."""
-        stddev: Float32Array = depth_m - np.float32(0.4)
-        stddev *= stddev
-        stddev *= np.float32(0.0019)
-        stddev += np.float32(0.0012)
+        """`nguyen_stddev_m` + 0.0001 / sqrt(z) * (angle / (pi/2 - angle))^2."""
+        stddev = nguyen_stddev_m(depth_m)
         if incidence_rad is not None:
             stddev += np.float32(0.0001) / np.sqrt(depth_m) * _grazing(incidence_rad) ** 2
         return stddev
-
-    def lateral_stddev_px(self, incidence_rad: Float32Array) -> Float32Array:
-        """0.8 + 0.035 angle / (pi/2 - angle), in pixels of the depth image."""
-        return np.asarray(0.8 + 0.035 * _grazing(incidence_rad), np.float32)
 
     def floor_m(self, depth_m: Float32Array, fx: float) -> Float32Array:
         """Error of rounding to the disparity step: uniform, so step / sqrt(12)."""

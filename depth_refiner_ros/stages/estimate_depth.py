@@ -26,7 +26,8 @@ from ..data import (
 from ..filters.alignment import Alignment, Ambiguity, fit_alignment
 from ..filters.noise import SENSORS
 from ..geometry import check_camera_fits, registered
-from ..inference import BACK_ENDS, ChosenModel, HeldModel, Inference
+from ..inference import ChosenModel, HeldModel, Inference
+from ..inference.parameters import device_parameter, threads_parameter
 from ..parameters import Parameters, parameter
 from ..stage import Capabilities, Input, Topic
 
@@ -62,15 +63,8 @@ class EstimateDepthParameters(Parameters):
     model: str = parameter(
         'mono_base', 'Learned model: the name of a shipped one, or the path of an .onnx file.'
     )
-    device: str = parameter(
-        'auto',
-        'What runs the model; auto takes the first that is installed and agrees with ONNX '
-        'Runtime on the frames stored with the model.',
-        choices=('auto', *BACK_ENDS),
-    )
-    threads: int = parameter(
-        0, 'CPU threads of the model; 0 lets the back end choose.', range=(0, 256)
-    )
+    device: str = device_parameter()
+    threads: int = threads_parameter()
     every_frames: int = parameter(
         1,
         'Run a slow model on every n-th frame at most; its newest estimate serves for the others, '

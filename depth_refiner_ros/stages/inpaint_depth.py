@@ -29,12 +29,12 @@ from ..filters.noise import SENSORS
 from ..filters.resizing import SAME_SURFACE, enlarged, model_inputs
 from ..geometry import check_camera_fits, registered
 from ..inference import (
-    BACK_ENDS,
     ChosenModel,
     Inference,
     ModelDescription,
     is_any_installed,
 )
+from ..inference.parameters import device_parameter, threads_parameter
 from ..parameters import Parameters, parameter
 from ..stage import Capabilities, Input, Topic
 
@@ -75,15 +75,8 @@ class InpaintDepthParameters(Parameters):
         "camera's rate. Empty takes the classical filter, which needs a third of the time and "
         'also serves while no model can.',
     )
-    device: str = parameter(
-        'auto',
-        'What runs the model; auto takes the first that is installed and agrees with ONNX '
-        'Runtime on the frames stored with the model.',
-        choices=('auto', *BACK_ENDS),
-    )
-    threads: int = parameter(
-        0, 'CPU threads of the model; 0 lets the back end choose.', range=(0, 256)
-    )
+    device: str = device_parameter()
+    threads: int = threads_parameter()
     model_deadline_s: float = parameter(
         0.0,
         'If the model takes longer than this for several frames in a row, the classical filter '

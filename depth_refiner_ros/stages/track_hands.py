@@ -30,7 +30,8 @@ from ..filters.hands import (
     window,
 )
 from ..geometry import check_camera_fits
-from ..inference import BACK_ENDS, ChosenModel, Inference
+from ..inference import ChosenModel, Inference
+from ..inference.parameters import device_parameter, threads_parameter
 from ..parameters import Parameters, parameter
 from ..stage import Capabilities, Input, Topic
 
@@ -80,15 +81,8 @@ class TrackHandsParameters(Parameters):
         'hand_detector',
         'Model that finds hands: the name of a shipped one, or the path of an .onnx file.',
     )
-    device: str = parameter(
-        'auto',
-        'What runs the models; auto takes the first that is installed and agrees with ONNX '
-        'Runtime on the frames stored with them.',
-        choices=('auto', *BACK_ENDS),
-    )
-    threads: int = parameter(
-        0, 'CPU threads of the models; 0 lets the back end choose.', range=(0, 256)
-    )
+    device: str = device_parameter()
+    threads: int = threads_parameter()
 
 
 @dataclass

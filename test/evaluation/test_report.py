@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from depth_refiner_ros.evaluation import report
+from depth_refiner_ros.evaluation import machine, report
 from depth_refiner_ros.evaluation.run import Job, evaluate
 from depth_refiner_ros.evaluation.workers import do
 from depth_refiner_ros.pictures import read_png
@@ -166,5 +166,5 @@ def test_the_commit_is_not_that_of_a_repository_around_an_installation(tmp_path,
     installed = tmp_path / 'venv/site-packages/depth_refiner_ros/evaluation/report.py'
     installed.parent.mkdir(parents=True)
     subprocess.run(['git', 'init', '-q', str(tmp_path)], check=True)
-    monkeypatch.setattr(report, '__file__', str(installed))
+    monkeypatch.setattr(machine, '__file__', str(installed))
     assert report.environment()['commit'] == ''

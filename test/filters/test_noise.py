@@ -3,7 +3,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from depth_refiner_ros.filters.noise import SENSORS, StereoNoise, StructuredLightNoise
+from depth_refiner_ros.filters.noise import (
+    SENSORS,
+    StereoNoise,
+    nguyen_stddev_m,
+)
 
 
 def depth(*values_m: float) -> np.ndarray:
@@ -51,10 +55,9 @@ def test_kinect_v1_follows_nguyen():
     np.testing.assert_allclose(inclined, [[1.2e-3 + 1.9e-3 * 3.6**2 + 0.05e-3]], rtol=1e-5)
 
 
-def test_kinect_v1_lateral_noise_follows_nguyen():
-    noise = StructuredLightNoise()
+def test_nguyens_formula_facing_the_camera():
     np.testing.assert_allclose(
-        noise.lateral_stddev_px(depth(0.0, np.pi / 4)), [[0.8, 0.835]], rtol=1e-5
+        nguyen_stddev_m(depth(0.4, 1.4, 2.4)), [[0.0012, 0.0031, 0.0088]], rtol=1e-5
     )
 
 

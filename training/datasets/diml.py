@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .files import metres_from_counts, read_color, read_counts
+from depth_refiner_ros.counts import metres_from_counts
+
+from .files import read_color, read_counts
 from .sample import Dataset, Licence, Sample, Terms
 
 
@@ -41,5 +43,5 @@ class Diml(Dataset):
         name = color.name.removesuffix('_c.png') + '_depth_filled.png'
         counts = read_counts(color.parents[1] / 'depth_filled' / name)
         return Sample(
-            self.names[index], metres_from_counts(counts, 1000), self.licence, read_color(color)
+            self.names[index], metres_from_counts(counts), self.licence, read_color(color)
         )

@@ -75,13 +75,6 @@ def read_counts(path: Path) -> npt.NDArray[np.uint16]:
     return image
 
 
-def metres_from_counts(counts: npt.NDArray[np.uint16], per_metre: float, *nothing: int) -> Depth:
-    """Turn counts into metres; 0 and the counts in `nothing` become NaN."""
-    depth_m: Depth = (counts / np.float64(per_metre)).astype(np.float32)
-    depth_m[np.isin(counts, (0, *nothing))] = np.nan
-    return depth_m
-
-
 def only_positive(depth_m: npt.NDArray[Any]) -> Depth:
     """Return depth with NaN for what is no distance: zero, negative or infinite."""
     with np.errstate(invalid='ignore'):

@@ -19,7 +19,9 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from .files import metres_from_counts, only_positive, read_bytes, read_counts, read_image, read_mat
+from depth_refiner_ros.counts import metres_from_counts
+
+from .files import only_positive, read_bytes, read_counts, read_image, read_mat
 from .hand_joints import (
     HANDS2017_TO_21,
     ICVL_16,
@@ -175,7 +177,7 @@ class IcvlHands(HandDataset):
         counts = read_counts(self.path / 'Depth' / self.names[index])
         return self._sample(
             index,
-            metres_from_counts(counts, 1000, 32001),
+            metres_from_counts(counts, no_return=(0, 32001)),
             _lifted(self._uvd_mm[index], self.camera),
         )
 
@@ -248,7 +250,7 @@ class Hands2017(HandDataset):
             words = file.readline().decode().split()[1:]
         xyz_m = 1e-3 * _floats(words, 63, self._labels, index + 1).reshape(21, 3)
         counts = read_counts(self.path / 'images' / self.names[index])
-        return self._sample(index, metres_from_counts(counts, 1000), xyz_m[list(HANDS2017_TO_21)])
+        return self._sample(index, metres_from_counts(counts), xyz_m[list(HANDS2017_TO_21)])
 
 
 HAND_LAYOUTS: tuple[type[HandDataset], ...] = (NyuHands, IcvlHands, MsraHands, Hands2017)
@@ -277,7 +279,7 @@ def read_packed_depth(path: Path) -> Depth:
             f'{path} must have three channels of 8 bits, got {image.dtype} {image.shape}'
         )
     high, low = image[..., 1].astype(np.uint16), image[..., 0]
-    return metres_from_counts((256 * high + low).astype(np.uint16), 1000)
+    return metres_from_counts((256 * high + low).astype(np.uint16))
 
 
 def _lifted(uvd_mm: npt.NDArray[np.floating], camera: Matrix) -> Matrix:

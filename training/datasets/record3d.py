@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from depth_refiner_ros.counts import metres_from_counts
+
 from .files import (
     fit_color,
-    metres_from_counts,
     only_positive,
     read_bytes,
     read_color,
@@ -107,7 +108,7 @@ def _read_depth(path: Path) -> Depth:
     if path.suffix == '.exr':
         return read_exr(path)
     if path.suffix == '.png':
-        return metres_from_counts(read_counts(path), 1000)
+        return metres_from_counts(read_counts(path))
     read_bytes(path)
     try:
         array: np.ndarray[Any, Any] = np.load(path, allow_pickle=False)

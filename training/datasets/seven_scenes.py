@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .files import metres_from_counts, read_color, read_counts, read_matrix
+from depth_refiner_ros.counts import metres_from_counts
+
+from .files import read_color, read_counts, read_matrix
 from .sample import Dataset, Licence, Sample, Terms, camera_matrix
 
 _CAMERA = camera_matrix(585.0, 585.0, 320.0, 240.0)  # the dataset's page
@@ -41,7 +43,7 @@ class SevenScenes(Dataset):
         )
         return Sample(
             self.names[index],
-            metres_from_counts(read_counts(depth), 1000, 65535),
+            metres_from_counts(read_counts(depth), no_return=(0, 65535)),
             self.licence,
             read_color(color) if color.exists() else None,
             intrinsics=_CAMERA,

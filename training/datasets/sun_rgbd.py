@@ -9,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .files import metres_from_counts, read_color, read_counts, read_matrix
+from depth_refiner_ros.counts import metres_from_counts
+
+from .files import read_color, read_counts, read_matrix
 from .sample import Dataset, DatasetError, Depth, Licence, Sample, Terms
 
 _MAX_DEPTH_M = 8.0
@@ -58,7 +60,7 @@ class SunRgbd(Dataset):
 
 def _read_depth(path: Path) -> Depth:
     counts = read_counts(path)
-    depth_m = metres_from_counts(np.asarray(counts >> 3 | counts << 13, np.uint16), 1000)
+    depth_m = metres_from_counts(np.asarray(counts >> 3 | counts << 13, np.uint16))
     depth_m[depth_m > _MAX_DEPTH_M] = np.nan
     return depth_m
 

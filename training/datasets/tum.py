@@ -8,7 +8,9 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from pathlib import Path
 
-from .files import metres_from_counts, read_color, read_counts, read_text
+from depth_refiner_ros.counts import metres_from_counts
+
+from .files import read_color, read_counts, read_text
 from .sample import Dataset, DatasetError, Licence, Sample, Terms, camera_matrix
 
 _COUNTS_PER_METRE = 5000
@@ -55,7 +57,7 @@ class Tum(Dataset):
 
     def _read(self, index: int) -> Sample:
         depth, color = self._pairs[index]
-        depth_m = metres_from_counts(read_counts(self.path / depth), _COUNTS_PER_METRE)
+        depth_m = metres_from_counts(read_counts(self.path / depth), 1 / _COUNTS_PER_METRE)
         if depth_m.shape != _SIZE:
             raise DatasetError(
                 f'{self.path / depth} is {depth_m.shape[1]}x{depth_m.shape[0]}, but TUM RGB-D is '

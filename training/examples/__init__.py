@@ -14,6 +14,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from depth_refiner_ros.counts import metres_from_counts
+
 from ..render import (
     FURNISHED_SHARE,
     ROOM_SHARE,
@@ -24,7 +26,7 @@ from ..render import (
 )
 from ..render.scenes import rng_of
 from ..sensors import View, draw_sensor
-from ..shards import complete_shards, shard_path
+from ..shards import complete_shards, counts_of, shard_path
 
 if TYPE_CHECKING:  # embree and numba are needed only where there are models
     from ..render.mesh_renderer import MeshRenderer
@@ -133,16 +135,10 @@ FIELDS = ('color', 'truth', 'raw', 'focal_px')
 
 def encode(examples: Examples) -> dict[str, npt.NDArray[np.generic]]:
     """Return the arrays of a shard: depth as uint16 counts, 0 where there is none."""
-
-    def counts(depth_m: Tensor, unit_m: float) -> npt.NDArray[np.generic]:
-        steps = (depth_m / unit_m).round_().nan_to_num_(0, 0, 0)
-        steps[steps > 65535] = 0
-        return np.asarray(steps.cpu().numpy().astype(np.uint16))
-
     return {
         'color': examples.color.cpu().numpy(),
-        'truth': counts(examples.truth_m, TRUTH_UNIT_M),
-        'raw': counts(examples.raw_m, RAW_UNIT_M),
+        'truth': counts_of(examples.truth_m, TRUTH_UNIT_M),
+        'raw': counts_of(examples.raw_m, RAW_UNIT_M),
         'focal_px': examples.focal_px.cpu().numpy(),
     }
 
@@ -189,12 +185,9 @@ class Shards:
         arrays, row = self._arrays[shard], index - self._starts[shard]
         window = np.s_[top : top + height, left : left + width]
         color = torch.from_numpy(np.array(arrays['color'][row][..., window[0], window[1]]))
-        truth = arrays['truth'][row][0][window].astype(np.float32) * np.float32(TRUTH_UNIT_M)
+        truth = metres_from_counts(arrays['truth'][row][0][window], TRUTH_UNIT_M)
         chosen = slice(measurement, measurement + 1)
-        raw = arrays['raw'][row][chosen][..., window[0], window[1]].astype(np.float32)
-        raw *= np.float32(RAW_UNIT_M)
-        for depth_m in (truth, raw):
-            depth_m[depth_m == 0] = np.nan
+        raw = metres_from_counts(arrays['raw'][row][chosen][..., window[0], window[1]], RAW_UNIT_M)
         return color, torch.from_numpy(truth)[None], torch.from_numpy(raw)
 
     def focal_px(self, index: int) -> float:

@@ -10,11 +10,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from depth_refiner_ros.counts import metres_from_counts
+
 from ..examples import Shards
 from ..render.hand_images import render_hands, sample_surroundings
 from ..render.hand_skeleton import Hands
 from ..render.hands import Draw, sample_hands
-from ..shards import complete_shards
+from ..shards import complete_shards, counts_of
 from .network import DETECTOR_FOCAL_PX
 
 UNIT_M = 2.5e-4
@@ -30,18 +32,9 @@ LAST_FIELD = 'intrinsics'
 Arrays = dict[str, npt.NDArray[Any]]
 
 
-def counts(depth_m: Tensor) -> npt.NDArray[np.uint16]:
-    """Return depth as stored: 0 is nothing."""
-    steps = (depth_m / UNIT_M).nan_to_num(0, 0, 0)
-    steps[(steps < 0) | (steps > 65535)] = 0
-    return np.asarray(steps.round().cpu().numpy().astype(np.uint16))
-
-
 def metres(example: Arrays) -> npt.NDArray[np.float32]:
     """Return the depth of an example, NaN where nothing is."""
-    depth_m: npt.NDArray[np.float32] = example['depth'].astype(np.float32) * np.float32(UNIT_M)
-    depth_m[depth_m == 0] = np.nan
-    return depth_m
+    return metres_from_counts(example['depth'], UNIT_M)
 
 
 def windows(generator: torch.Generator, count: int, rooms: Shards | None) -> Arrays:
@@ -74,7 +67,7 @@ def windows(generator: torch.Generator, count: int, rooms: Shards | None) -> Arr
         background_m=behind_m,
     )
     return {
-        'depth': counts(images.depth_m),
+        'depth': counts_of(images.depth_m, UNIT_M),
         'joints_m': hands.joints_m.cpu().numpy(),
         'visible': images.visible.cpu().numpy(),
         'right': hands.right.cpu().numpy(),
@@ -132,7 +125,7 @@ def frames(generator: torch.Generator, count: int, rooms: Shards | None) -> Arra
     shown = inside & (seen_m > centers_m[..., 2] - 0.1)
     centers_m[~shown] = torch.nan
     return {
-        'depth': counts(images.depth_m),
+        'depth': counts_of(images.depth_m, UNIT_M),
         'centers_m': centers_m.cpu().numpy(),
         'intrinsics': intrinsics.cpu().numpy(),
     }

@@ -12,13 +12,12 @@ import math
 import torch
 from torch import Tensor
 
+from depth_refiner_ros.filters.noise import MAX_INCIDENCE_RAD, nguyen_stddev_m
+
 from .matching import match_windows, occluded
 from .noise import Span, drifting_field, noise_field, patches, window_max
 from .sensor import Sensor
 from .view import View, framed, see_through
-
-# Incidence terms diverge at 90 degrees; Nguyen et al. measured up to about 80.
-_MAX_INCIDENCE_RAD = math.radians(80)
 
 
 @dataclass(frozen=True)
@@ -196,8 +195,8 @@ class StructuredLight(Sensor[StructuredLightParameters]):
 
     def _noise_px(self, depth_m: Tensor, disparity_m_px: Tensor, facing: Tensor) -> Tensor:
         """Axial noise of [N] as disparity, less what quantisation adds."""
-        angle = facing.acos().clamp_(max=_MAX_INCIDENCE_RAD)
-        stddev_m = 0.0012 + 0.0019 * (depth_m - 0.4).square_()
+        angle = facing.acos().clamp_(max=float(MAX_INCIDENCE_RAD))
+        stddev_m = nguyen_stddev_m(depth_m)
         stddev_m += 0.0001 / depth_m.sqrt() * (angle / (math.pi / 2 - angle)).square_()
         stddev_px = stddev_m * self.drawn['noise_scale'] * disparity_m_px / depth_m.square()
         rounding = self.parameters.disparity_step_px**2 / 12
