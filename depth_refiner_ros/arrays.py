@@ -111,6 +111,12 @@ class Result(Mapping[str, Any]):
         return provenance
 
     @property
+    def estimate(self) -> Float32Array:
+        """Shape (H, W), metres, depth from colour alone, NaN where there is none."""
+        estimate_m: Float32Array = self._made('estimate')
+        return estimate_m
+
+    @property
     def camera(self) -> PinholeCamera:
         """Intrinsics of the depth."""
         camera: PinholeCamera = self._made('camera')

@@ -85,6 +85,11 @@ class EstimateDepthParameters(Parameters):
     smoothing_s: float = parameter(
         0.5, 'Time over which scale and shift are smoothed.', unit='s', range=(0, 60)
     )
+    fill: bool = parameter(
+        True,
+        'Say what was not measured; else depth that comes in goes out as it came, and the '
+        'estimate beside it, for inpaint_depth.guide.',
+    )
     keep_measured: bool = parameter(
         True, 'Keep measured pixels and estimate the others only; false estimates every pixel.'
     )
@@ -117,6 +122,7 @@ class EstimateDepth:
         'camera': Topic(PinholeCamera, 'depth_estimated/camera_info'),
         'stddev': Topic(StddevImage, 'depth_estimated/stddev'),
         'provenance': Topic(ProvenanceImage, 'depth_estimated/provenance'),
+        'estimate': Topic(DepthImage, 'depth_estimated/from_color'),
     }
 
     def __init__(
@@ -127,7 +133,7 @@ class EstimateDepth:
         self.parameters = parameters or EstimateDepthParameters()
         self._model = ChosenModel(model)
         self._held = HeldModel(self._model)
-        self.capabilities = Capabilities(models=(self._model,))
+        self.capabilities = Capabilities(remembers=True, models=(self._model,))
         self._aligned: tuple[int, Alignment] | None = None
 
     def __call__(
@@ -153,7 +159,9 @@ class EstimateDepth:
         if depth is not None:
             check_companions_fit(depth, stddev, provenance)
         if color is None:
-            return self._without_color(color_camera, depth, stddev, provenance)
+            if depth is None or depth.header.frame_id != color_camera.header.frame_id:
+                return {}
+            return self._as_it_came(depth, color_camera, stddev, provenance)
         shape = color.rgb.shape[:2]
         if (color_camera.height, color_camera.width) != shape:
             raise ValueError(
@@ -174,6 +182,11 @@ class EstimateDepth:
                 measured_m = np.where(seen, came.depth_m, np.float32(np.nan))
             depth_m, stddev_m, mark = self._scaled(estimate, measured_m, color.header.stamp_ns)
             stddev_m[np.isnan(depth_m)] = np.nan
+        beside = {}
+        if mark != Provenance.RELATIVE:
+            beside['estimate'] = DepthImage(color.header, depth_m.copy(), '32FC1')
+        if depth is not None and not p.fill:
+            return self._as_it_came(depth, camera or color_camera, stddev, provenance) | beside
         marks = np.where(np.isnan(depth_m), Provenance.INVALID, mark).astype(np.uint8)
         if came is not None and (estimate is None or (p.keep_measured and p.mode == 'metric')):
             came_marks = origins(came, provenance)
@@ -188,6 +201,7 @@ class EstimateDepth:
             'camera': replace(color_camera, header=header),
             'stddev': StddevImage(header, stddev_m),
             'provenance': ProvenanceImage(header, marks),
+            **beside,
         }
 
     def _deviations_m(
@@ -196,16 +210,14 @@ class EstimateDepth:
         noise = SENSORS[self.parameters.sensor]
         return deviations_m(depth, stddev, noise.stddev_m(depth.depth_m, camera.fx))
 
-    def _without_color(
+    def _as_it_came(
         self,
+        depth: DepthImage,
         camera: PinholeCamera,
-        depth: DepthImage | None,
         stddev: StddevImage | None,
         provenance: ProvenanceImage | None,
     ) -> dict[str, Any]:
-        """Return depth of the colour's view as it came, or nothing."""
-        if depth is None or depth.header.frame_id != camera.header.frame_id:
-            return {}
+        """Return depth that came in, with its companions."""
         check_camera_fits(depth.depth_m, camera)
         header = depth.header
         return {

@@ -19,11 +19,13 @@ from ..data import (
     ProvenanceImage,
     StddevImage,
     UInt8Array,
+    at_most,
     check_companions_fit,
     deviations_m,
     least_trusted,
     origins,
 )
+from ..filters.guide import GUIDED_PER_PX, Guide, fit_guide
 from ..filters.inpaint import Inpainting, inpaint, narrow, without_strays
 from ..filters.noise import SENSORS
 from ..filters.resizing import SAME_SURFACE, enlarged, model_inputs
@@ -42,6 +44,8 @@ DEFAULT_MODEL = 'depth_small'
 """What `model: auto` takes."""
 _STDDEV_RATIO = 4.0
 """The filter fills pixels where the model's standard deviation is this many times the filter's."""
+_OWN = 0.002
+"""What is this near to a guide, as a share, is the guide's own."""
 _STRAY_PASSES = 3
 """A model's cells leave speckles in wide holes; each pass wears them down by two pixels."""
 
@@ -61,6 +65,13 @@ class InpaintDepthParameters(Parameters):
     )
     color: bool = parameter(
         True, 'Let a colour image registered to the depth guide which surface a hole belongs to.'
+    )
+    guide: str = parameter(
+        'none',
+        'estimate: depth from colour votes on every hole, aligned to the measurements around it, '
+        'as far as it foretells measured steps; put estimate_depth before, with '
+        'estimate_depth.fill false.',
+        choices=('none', 'estimate'),
     )
     sensor: str = parameter(
         'kinect_v1',
@@ -147,6 +158,7 @@ class InpaintDepth:
         'provenance': Topic(ProvenanceImage, 'depth/provenance', optional=True),
         'color': Topic(ColorImage, 'color/image_rect', optional=True),
         'color_camera': Topic(PinholeCamera, 'color/camera_info', optional=True, latched=True),
+        'estimate': Topic(DepthImage, 'depth_estimated/from_color', optional=True),
     }
     outputs: ClassVar[Mapping[str, Topic]] = {
         'depth': Topic(DepthImage, 'depth_inpainted/image_rect'),
@@ -173,6 +185,7 @@ class InpaintDepth:
         provenance: ProvenanceImage | None = None,
         color: ColorImage | None = None,
         color_camera: PinholeCamera | None = None,
+        estimate: DepthImage | None = None,
     ) -> dict[str, Any]:
         """Return the filled frame.
 
@@ -185,26 +198,34 @@ class InpaintDepth:
         measured_stddev_m = SENSORS[p.sensor].stddev_m(depth.depth_m, camera.fx)
         if stddev is not None:
             measured_stddev_m = deviations_m(depth, stddev, measured_stddev_m)
-        guide = None
+        rgb = None
         if color is not None and p.color and registered(color, depth, color_camera, camera):
-            guide = color.rgb
-        learned = self._learned(depth.depth_m, guide, camera)
+            rgb = color.rgb
+        guide = self._guide(depth, estimate)
+        learned = self._learned(depth.depth_m, rgb, camera)
         if learned is None:
             depth_m, stddev_m, filled = inpaint(
                 depth.depth_m,
                 stddev_m=measured_stddev_m,
-                color=guide,
+                color=rgb,
+                guide=guide,
                 max_hole_px=p.max_hole_px,
                 max_distance_m=p.max_distance_m,
             )
         else:
             depth_m, stddev_m, filled = self._taken(
-                depth.depth_m, measured_stddev_m, guide, learned
+                depth.depth_m, measured_stddev_m, rgb, guide, learned
             )
         marks = origins(depth, provenance)
         # What is made of depth that came from colour is worth no more than that.
         source = least_trusted(marks) if provenance is not None else None
         marks[filled] = max(source or Provenance.INPAINTED, Provenance.INPAINTED, key=TRUST.index)
+        if guide is not None:
+            with np.errstate(divide='ignore', invalid='ignore'):
+                off = np.abs(1 / depth_m - guide.inverse_depth)
+                own = filled & (guide.weight > 0) & (off <= _OWN * guide.inverse_depth)
+            marks[own] = at_most(marks[own], Provenance.ALIGNED)
+            np.copyto(stddev_m, np.fmax(stddev_m, depth_m * guide.error), where=own)
         marks[np.isnan(depth_m)] = Provenance.INVALID
         header = depth.header
         return {
@@ -213,6 +234,30 @@ class InpaintDepth:
             'stddev': StddevImage(header, stddev_m),
             'provenance': ProvenanceImage(header, marks),
         }
+
+    def _guide(self, depth: DepthImage, estimate: DepthImage | None) -> Guide | None:
+        """Return what votes beside the measurements, if it is wanted and worth something."""
+        self.capabilities.remark = ''
+        if self.parameters.guide == 'none':
+            return None
+        if estimate is None:
+            self.capabilities.remark = (
+                'No estimate comes in to guide: put estimate_depth before inpaint_depth, with '
+                'estimate_depth.fill false.'
+            )
+        elif (
+            estimate.depth_m.shape != depth.depth_m.shape
+            or estimate.header.frame_id != depth.header.frame_id
+        ):
+            self.capabilities.remark = (
+                'The estimate is of another view than the depth: put register_color first.'
+            )
+        else:
+            guide = fit_guide(estimate.depth_m, depth.depth_m)
+            if guide is not None and guide.weight.any():
+                return guide
+            self.capabilities.remark = 'The estimate does not fit the measurements.'
+        return None
 
     def _learned(
         self, depth_m: Float32Array, color: UInt8Array | None, camera: PinholeCamera
@@ -264,6 +309,7 @@ class InpaintDepth:
         depth_m: Float32Array,
         measured_stddev_m: Float32Array,
         color: UInt8Array | None,
+        guide: Guide | None,
         outputs: Mapping[str, Float32Array],
     ) -> Inpainting:
         """Take the model's depth in holes and at measurements that it finds wrong."""
@@ -276,9 +322,14 @@ class InpaintDepth:
                 filled &= outputs['estimate_m'] <= p.max_distance_m
         kept_m = np.where(measured & ~wrong, depth_m, np.float32(np.nan))
         estimate_m, stddev_m = outputs['estimate_m'], outputs['stddev_m']
-        if p.rim_px > 0 and filled.any():
+        if (p.rim_px > 0 or guide is not None) and filled.any():
             by_filter = inpaint(
-                kept_m, stddev_m=measured_stddev_m, color=color, max_hole_px=0, max_distance_m=0
+                kept_m,
+                stddev_m=measured_stddev_m,
+                color=color,
+                guide=guide,
+                max_hole_px=0,
+                max_distance_m=0,
             )
             away_px = cv2.distanceTransform(
                 np.isnan(kept_m).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_5
@@ -286,6 +337,8 @@ class InpaintDepth:
             with np.errstate(invalid='ignore'):
                 uncertain = stddev_m > _STDDEV_RATIO * by_filter.stddev_m
             better = by_filter.filled & (uncertain | (away_px <= p.rim_px))
+            if guide is not None:  # a guide that is worth much knows more than the model
+                better |= by_filter.filled & (guide.weight >= GUIDED_PER_PX)
             estimate_m = np.where(better, by_filter.depth_m, estimate_m)
             # Two estimates, each with its own blind spots: neither is trusted more than the other.
             stddev_m = np.fmax(stddev_m, by_filter.stddev_m)

@@ -190,3 +190,26 @@ def test_a_held_estimate_is_aligned_to_the_measurements_of_each_frame():
         out = run(color, CAMERA, depth=measured(holed_m, stamp_ns))
         np.testing.assert_allclose(out['depth'].depth_m, factor * truth_m, rtol=1e-3)
         assert (out['provenance'].provenance[:, 20:] == Provenance.ALIGNED).all()
+
+
+def test_without_filling_depth_goes_out_as_it_came_and_the_estimate_beside_it():
+    truth_m = 2 * rows_model(COLOR.rgb, None)['estimate_m']
+    holed_m = truth_m.copy()
+    holed_m[:, 20:] = np.nan
+    depth = measured(holed_m)
+    out = stage(fill=False)(COLOR, CAMERA, depth=depth)
+    assert out['depth'] is depth
+    assert (out['provenance'].provenance[:, 20:] == Provenance.INVALID).all()
+    np.testing.assert_allclose(out['estimate'].depth_m, truth_m, rtol=1e-3)
+    # Of another camera the depth keeps its own; alone there is the estimate to put out.
+    own = PinholeCamera(Header(HEADER.stamp_ns, 'depth_frame'), 64, 48, 50.0, 50.0, 31.5, 23.5)
+    out = stage(fill=False)(
+        COLOR, CAMERA, depth=measured(holed_m, frame='depth_frame'), camera=own
+    )
+    assert (out['depth'].header.frame_id, out['camera'].fx) == ('depth_frame', 50.0)
+    out = stage(fill=False)(COLOR, CAMERA)
+    np.testing.assert_array_equal(out['depth'].depth_m, out['estimate'].depth_m)
+
+
+def test_an_estimate_of_no_metres_is_no_guide():
+    assert 'estimate' not in stage(mode='relative')(COLOR, CAMERA)

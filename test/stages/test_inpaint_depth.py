@@ -276,3 +276,67 @@ def test_doubt_in_a_measurement_is_doubt_in_those_beside_that_are_like_it():
     marks = out['provenance'].provenance == Provenance.INPAINTED
     assert marks[:2, :2].tolist() == [[True, True], [True, False]]
     assert marks.sum() == 3
+
+
+# --------------------------------------------------------------------------------------- guides
+
+
+def cornered():
+    """A box before a wall, and depth with a hole over its corner."""
+    truth_m = np.full((120, 160), 2.5, np.float32)
+    truth_m[40:, 80:130] = 1.5
+    holed_m = truth_m.copy()
+    holed_m[20:80, 60:110] = np.nan
+    return truth_m, holed_m, PinholeCamera(HEADER, 160, 120, 150.0, 150.0, 79.5, 59.5)
+
+
+def guided(estimate_m, frame=HEADER.frame_id, **changed):
+    _, holed_m, camera = cornered()
+    run = classical(guide='estimate', **changed)
+    estimate = DepthImage(Header(HEADER.stamp_ns, frame), estimate_m.astype(np.float32))
+    return run, run(DepthImage(HEADER, holed_m), camera, estimate=estimate)
+
+
+def test_an_estimate_guides_and_what_is_its_own_is_aligned():
+    truth_m, holed_m, _ = cornered()
+    run, out = guided(1 / (0.7 / truth_m + 0.1))
+    assert run.capabilities.note == ''
+    hole = np.isnan(holed_m)
+    off_m = np.abs(out['depth'].depth_m - truth_m)[hole]
+    assert off_m.mean() < 0.02
+    marks = out['provenance'].provenance
+    assert (marks[~hole] == Provenance.MEASURED).all()
+    assert (marks[hole] == Provenance.ALIGNED).mean() > 0.9
+    assert set(np.unique(marks[hole])) <= {Provenance.INPAINTED, Provenance.ALIGNED}
+
+
+def test_an_estimate_is_asked_only_where_it_is_wanted_and_of_the_same_view():
+    truth_m, holed_m, camera = cornered()
+    plain = classical()(DepthImage(HEADER, holed_m), camera)
+    estimate = DepthImage(HEADER, truth_m)
+    ignored = classical()(DepthImage(HEADER, holed_m), camera, estimate=estimate)
+    np.testing.assert_array_equal(ignored['depth'].depth_m, plain['depth'].depth_m)
+    run, out = guided(truth_m, frame='color_camera')
+    np.testing.assert_array_equal(out['depth'].depth_m, plain['depth'].depth_m)
+    assert 'of another view than the depth' in run.capabilities.note
+    run = classical(guide='estimate')
+    run(DepthImage(HEADER, holed_m), camera)
+    assert 'put estimate_depth before inpaint_depth' in run.capabilities.note
+    run, _ = guided(np.full_like(truth_m, np.nan))
+    assert run.capabilities.note == 'The estimate does not fit the measurements.'
+
+
+def test_a_believed_guide_goes_before_the_model():
+    truth_m, holed_m, camera = cornered()
+
+    def model(depth_m, color):
+        return {
+            'estimate_m': np.full_like(depth_m, 9.0),
+            'stddev_m': np.full_like(depth_m, 0.01),
+            'wrong': np.zeros_like(depth_m),
+        }
+
+    run = learned(model, guide='estimate')
+    out = run(DepthImage(HEADER, holed_m), camera, estimate=DepthImage(HEADER, truth_m))
+    hole = np.isnan(holed_m)
+    assert np.abs(out['depth'].depth_m - truth_m)[hole].mean() < 0.2  # of 7 m

@@ -179,3 +179,36 @@ def test_relative_depth_is_aligned_to_a_kitchen_of_which_a_fiftieth_is_wrong(rec
         f'least squares: median {100 * np.median(pulled):.4f} %, worst {100 * pulled.max():.2f} %'
     )
     assert pulled.max() > 10 * off.max()
+
+
+def test_a_relative_model_guides_the_holes_of_a_pipeline(tmp_path):
+    truth_m = blocks_m()
+    path = speaking.depth_anything_v2(tmp_path / 'depth_anything_v2.onnx', truth_m.shape)
+    name = described(path, 'depth_anything_v2')
+    holed_m = truth_m.copy()
+    holed_m[100:380, 90:400] = np.nan  # one block of its own and parts of five
+    hole = np.isnan(holed_m)
+    color = ColorImage(HEADER, speaking.picture(truth_m))
+    kind = pipeline_type('estimate_depth,refine_depth,inpaint_depth')
+    found = {}
+    for guide in ('none', 'estimate'):
+        pipeline = kind()
+        pipeline.parameters = kind.Parameters(
+            estimate_depth=EstimateDepthParameters(model=name, fill=False, **RUNS),
+            inpaint_depth=InpaintDepthParameters(model='', guide=guide),
+        )
+        out = pipeline(
+            depth=DepthImage(HEADER, holed_m),
+            camera=camera_of(truth_m.shape),
+            color=color,
+            color_camera=camera_of(truth_m.shape),
+        )
+        assert not pipeline.troubles
+        # Refined from what was measured: nothing of the estimate is in there.
+        refined = out['refine_depth.provenance'].provenance
+        assert (refined[hole] == Provenance.INVALID).all()
+        found[guide] = np.abs(out['inpaint_depth.depth'].depth_m - truth_m)[hole].mean()
+        marks = out['inpaint_depth.provenance'].provenance[hole]
+        assert (marks == Provenance.ALIGNED).any() == (guide == 'estimate')
+    assert found['none'] > 0.2
+    assert found['estimate'] < 0.05 * found['none']
