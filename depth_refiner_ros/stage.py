@@ -214,6 +214,15 @@ class Pipeline:
         return {name: each.note for name, each in self.capabilities.items() if each.note}
 
     @property
+    def status(self) -> dict[str, str]:
+        """What stages did in the last call, as `<stage>.<what>`."""
+        return {
+            f'{name}.{what}': text
+            for name, stage in self.stages.items()
+            for what, text in getattr(stage, 'status', {}).items()
+        }
+
+    @property
     def back_ends(self) -> dict[str, str]:
         """What runs the model of every stage that can have one, by name."""
         return {name: each.back_end for name, each in self.capabilities.items() if each.models}

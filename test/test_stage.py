@@ -221,6 +221,13 @@ def test_outputs_come_as_soon_as_their_stage_is_done():
     assert next(outputs)[0] == 'second.depth'
 
 
+def test_a_pipeline_says_what_its_stages_did():
+    pipeline = compose({'first': Source, 'second': Source})()
+    assert pipeline.status == {}
+    pipeline.stages['second'].status = {'motion': 'the camera stands still'}
+    assert pipeline.status == {'second.motion': 'the camera stands still'}
+
+
 def test_inputs_and_outputs_of_a_pipeline():
     pipeline_type = compose({'source': Source, 'sink': Sink})
     assert pipeline_type.inputs == {

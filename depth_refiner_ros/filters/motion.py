@@ -62,8 +62,9 @@ _FEWEST_POINTS = 300
 _LEAST_OVERLAP, _LEAST_FIT = 0.4, 0.5
 _NEAREST_M, _FARTHEST_M = np.float32(NEAREST_M), np.float32(FARTHEST_M)
 _ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
-_CLOSEST_M = np.float32(0.05)
+_CLOSEST_M, _GRAZING = np.float32(0.05), np.float32(0.1)
 _SUMS = 30
+_NOTHING = np.zeros((1, 1), np.float32)
 
 
 class Motion(NamedTuple):
@@ -78,6 +79,9 @@ class Motion(NamedTuple):
             a plane, one in a corridor.
         trouble: Why the motion is not known, if so; rotation and translation are no more than a
             guess then.
+        depth_variance: (h, w) float32 square metres, what the covariance leaves open of the depth
+            of a surface, on the reduced image of `surface`.
+        source: What says so: depth or tf.
     """
 
     rotation: Float64Array
@@ -85,6 +89,8 @@ class Motion(NamedTuple):
     covariance: Float64Array
     undetermined: int = 0
     trouble: str = ''
+    depth_variance: Float32Array = _NOTHING
+    source: str = 'depth'
 
     def matrix(self) -> Float64Array:
         """Return it as a (4, 4) matrix."""
@@ -350,6 +356,7 @@ class EgoMotion:
         pose: (4, 4), the present camera in the frame of the first.
         covariance: (6, 6) of `pose`, of translation and rotation about the first camera's axes.
         lost: How often the motion was not known: `pose` then stays where it was.
+        last_trouble: Why, the last time.
     """
 
     def __init__(self, *, max_gap_s: float = 0.5) -> None:
@@ -363,7 +370,8 @@ class EgoMotion:
 
     def reset(self) -> None:
         """Forget everything seen so far."""
-        self.pose, self.covariance, self.lost = np.eye(4), np.zeros((6, 6)), 0
+        self.pose, self.covariance = np.eye(4), np.zeros((6, 6))
+        self.lost, self.last_trouble = 0, ''
         self._before: Surface | None = None
         self._fixed: Float64Array | None = None
         self._stamp_ns = self._step_ns = 0
@@ -376,6 +384,7 @@ class EgoMotion:
         depth_m: Float32Array,
         camera: PinholeCamera,
         noise: SensorNoise,
+        stamp_ns: int,
         *,
         fixed_from_camera: Float64Array | None = None,
         follow_fixed: bool = False,
@@ -384,8 +393,9 @@ class EgoMotion:
 
         Args:
             depth_m: (H, W) float32 metres, NaN where there is no return.
-            camera: Its camera, whose header has the time.
+            camera: Its camera.
             noise: Noise model of the camera.
+            stamp_ns: Time of the frame.
             fixed_from_camera: (4, 4), pose of the camera by tf; None if tf does not have it.
             follow_fixed: Take the motion that tf has as it is, if what is seen agrees with it;
                 else the alignment only starts from there.
@@ -395,7 +405,7 @@ class EgoMotion:
             not known, of the first frame, too.
         """
         now, before = surface(depth_m, camera, noise), self._before
-        gap_ns = camera.header.stamp_ns - self._stamp_ns
+        gap_ns = stamp_ns - self._stamp_ns
         given = None
         if fixed_from_camera is not None and self._fixed is not None:
             given = np.linalg.inv(self._fixed) @ fixed_from_camera
@@ -413,9 +423,11 @@ class EgoMotion:
                 share = min(gap_ns / self._step_ns, _LONGEST_STEP) if self._step_ns else 0.0
                 start = self._there @ _scaled(self._step, share)
             motion = _estimated(now, before, start, given)
-        self._stamp_ns = camera.header.stamp_ns
+        self._stamp_ns = stamp_ns
         if motion.trouble:
-            self.lost += before is not None
+            if before is not None:
+                self.lost += 1
+                self.last_trouble = motion.trouble
             self._base, self._base_covariance = self.pose, self.covariance
             self._step, self._step_ns = np.eye(4), 0
         else:
@@ -429,7 +441,49 @@ class EgoMotion:
                 return STANDING_STILL
             self._base, self._base_covariance = self.pose, self.covariance
         self._before, self._there, self._fixed = now, np.eye(4), fixed_from_camera
-        return motion
+        if motion.trouble:
+            return motion
+        depth_variance = np.empty_like(now.depth_m)
+        covariance = motion.covariance.astype(np.float32)
+        _spread(now.depth_m, now.normals, covariance, *now.camera, depth_variance)
+        return motion._replace(depth_variance=depth_variance)
+
+
+@kernel
+def _spread(
+    depth_m: FloatImage,
+    normals: FloatImages,
+    covariance: FloatImage,
+    fx: np.float32,
+    fy: np.float32,
+    cx: np.float32,
+    cy: np.float32,
+    depth_variance: FloatImageOut,
+) -> None:
+    height, width = depth_m.shape
+    for y in range(height):
+        for x in range(width):
+            z_m = depth_m[y, x]
+            ray_x, ray_y = (np.float32(x) - cx) / fx, (np.float32(y) - cy) / fy
+            nx, ny, nz = normals[0, y, x], normals[1, y, x], normals[2, y, x]
+            facing = nx * ray_x + ny * ray_y + nz
+            # At an edge it is unknown which way it faces: the depth then moves with the camera.
+            flat = facing > _GRAZING
+            per = _ONE / facing if flat else _ONE
+            nx, ny, nz = nx * per, ny * per, nz * per if flat else _ONE
+            by = (
+                nx,
+                ny,
+                nz,
+                z_m * (ray_y * nz - ny),
+                z_m * (nx - ray_x * nz),
+                z_m * (ray_x * ny - ray_y * nx),
+            )
+            total = _ZERO
+            for i in range(6):
+                for j in range(6):
+                    total += by[i] * covariance[i, j] * by[j]
+            depth_variance[y, x] = total
 
 
 def _unknown(trouble: str) -> Motion:
@@ -442,7 +496,7 @@ def _followed(now: Surface, before: Surface, given: Float64Array | None) -> Moti
         return _unknown('tf does not have it')
     misfit = _compared(now, before, given, _WIDE_GATES_STDDEVS[-1]).misfit()
     trouble = f'tf does not agree with what is seen: {misfit}' if misfit else ''
-    return Motion(given[:3, :3], given[:3, 3], _TF_COVARIANCE, 0, trouble)
+    return Motion(given[:3, :3], given[:3, 3], _TF_COVARIANCE, 0, trouble, source='tf')
 
 
 def _estimated(
@@ -453,12 +507,16 @@ def _estimated(
         return motion
     # Somebody who fills the view of a tripod, or a robot whose tf knows where it is.
     least = max(_compared(now, before, motion.matrix()).fit, _LEAST_FIT)
-    for pose, covariance in ((given, _TF_COVARIANCE), (np.eye(4), np.zeros((6, 6)))):
+    still = np.zeros((6, 6))
+    for source, pose, covariance in (
+        ('tf', given, _TF_COVARIANCE),
+        ('depth', np.eye(4), still),
+    ):
         if pose is None:
             continue
         found = _compared(now, before, pose)
         if found.fit >= least and not found.misfit():
-            return Motion(pose[:3, :3], pose[:3, 3], covariance)
+            return Motion(pose[:3, :3], pose[:3, 3], covariance, source=source)
     return motion
 
 

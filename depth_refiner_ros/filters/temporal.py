@@ -1,4 +1,8 @@
-"""Recursive temporal filter that averages what stands still and drops what moved."""
+"""Recursive temporal filter that averages what stands still and drops what moved.
+
+Standing still is meant in the world: where the camera moves, and it is known how, the filter's
+state moves with it.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +11,18 @@ import math
 import cv2
 import numpy as np
 
-from ..data import Float32Array
-from ..kernels import FloatRow, FloatRowOut, kernel
+from ..data import Float32Array, PinholeCamera
+from ..kernels import (
+    FloatImage,
+    FloatImageOut,
+    FloatRow,
+    FloatRowOut,
+    IntImageOut,
+    IntRowOut,
+    kernel,
+)
 from .denoise import Denoised
+from .motion import STANDING_STILL, Motion
 from .noise import FARTHEST_M, NEAREST_M
 
 # Huber's constant: 95 % of the efficiency of the mean on Gaussian noise. A pixel that flickers
@@ -23,14 +36,27 @@ RESET_STDDEVS = np.float32(3)
 MEAN_INNOVATION_VARIANCE = 0.1
 # The mean of a window falls short of the motion at the edge of what moves.
 DRIFT_CAUTION = 6.0
+# What the state holds where a pixel was must be as near to it as `RESET_STDDEVS` allows at most,
+# when the state is as uncertain as the pixel.
+_CARRY_STDDEVS = np.float32(3 * 2**0.5)
+# Less of a pixel than this on its surface says nothing about it.
+_LEAST_SHARE = np.float32(0.1)
 # Motion is looked for on every fourth pixel of every fourth row.
 _COARSE = 4
 _NEAREST_M, _FARTHEST_M = np.float32(NEAREST_M), np.float32(FARTHEST_M)
-_NAN, _ZERO, _ONE, _FOUR = np.float32(np.nan), np.float32(0), np.float32(1), np.float32(4)
+_NAN, _ZERO, _HALF, _ONE = np.float32(np.nan), np.float32(0), np.float32(0.5), np.float32(1)
+_TWO, _FOUR = np.float32(2), np.float32(4)
+# A pixel without a return is looked up with the depth of another moment.
+_BRIDGE_GATE = np.float32(0.03)
 
 
 class TemporalFilter:
-    """Kalman filter of every pixel's depth, whose state stands still.
+    """Kalman filter of every pixel's depth, whose state stands still in the world.
+
+    Where the camera moved the state is seen from where it is now: every pixel looks up, with its
+    own depth, where its point was, and blends the state there between the pixels that lie on its
+    surface. A pixel whose point was hidden, or is another one, finds nothing that fits and starts
+    anew; so nothing is blended across an edge, and no image is kept but the last.
 
     What moved shows in two ways. A pixel whose innovation no noise explains is reset to its
     measurement at once. A window of pixels whose innovations share a sign is on a surface that
@@ -78,9 +104,8 @@ class TemporalFilter:
     def reset(self) -> None:
         """Forget everything seen so far."""
         self._stamp_ns = 0
-        # Zero depth marks a pixel without a state.
-        self._depth_m = np.empty((0, 0), np.float32)
-        self._variance = np.empty((0, 0), np.float32)
+        # Depth and variance; zero depth marks a pixel without a state.
+        self._state = np.empty((2, 0, 0), np.float32)
         self._missed_frames = np.empty((0, 0), np.float32)
 
     def __call__(
@@ -91,6 +116,8 @@ class TemporalFilter:
         *,
         floor_m: Float32Array | None = None,
         quantization_m: Float32Array | None = None,
+        motion: Motion = STANDING_STILL,
+        camera: PinholeCamera | None = None,
     ) -> Denoised:
         """Fold a frame into the state and return the state where the frame has a return.
 
@@ -104,15 +131,21 @@ class TemporalFilter:
             floor_m: (H, W) float32 metres, standard deviation that no averaging removes.
             quantization_m: (H, W) float32 metres between two depths the sensor can report. One
                 step of it is never taken for motion.
+            motion: Of the camera since the frame before. If it is not known the filter empties
+                itself.
+            camera: Intrinsics; needed where the camera moved.
 
         Returns:
             Depth and standard deviation, (H, W) float32 metres, NaN where there is none.
         """
         gap_ns = stamp_ns - self._stamp_ns
-        if self._depth_m.shape != depth_m.shape or not 0 <= gap_ns <= self.max_gap_ns:
-            self._depth_m = np.zeros(depth_m.shape, np.float32)
-            self._variance = np.ones(depth_m.shape, np.float32)
+        same = self._state.shape[1:] == depth_m.shape
+        if not same or motion.trouble or not 0 <= gap_ns <= self.max_gap_ns:
+            self._state = np.zeros((2, *depth_m.shape), np.float32)
+            self._state[1] = 1
             self._missed_frames = np.zeros(depth_m.shape, np.float32)
+        elif motion is not STANDING_STILL and camera is not None and min(depth_m.shape) > 1:
+            self._carry(depth_m, stddev_m, quantization_m, motion, camera)
         self._stamp_ns = stamp_ns
         nothing = np.zeros_like(depth_m) if floor_m is None or quantization_m is None else depth_m
         estimate_m, estimate_stddev_m = np.empty((2, *depth_m.shape), np.float32)
@@ -124,21 +157,54 @@ class TemporalFilter:
             self._drift_variance(depth_m, stddev_m).ravel(),
             1 / max(self.memory_frames - 1, 1e-3),
             self.bridge_frames,
-            self._depth_m.ravel(),
-            self._variance.ravel(),
+            self._state[0].ravel(),
+            self._state[1].ravel(),
             self._missed_frames.ravel(),
             estimate_m.ravel(),
             estimate_stddev_m.ravel(),
         )
         return Denoised(estimate_m, estimate_stddev_m)
 
+    def _carry(
+        self,
+        depth_m: Float32Array,
+        stddev_m: Float32Array,
+        quantization_m: Float32Array | None,
+        motion: Motion,
+        camera: PinholeCamera,
+    ) -> None:
+        """Move the state to where the camera is now."""
+        width = depth_m.shape[1]
+        carried = np.empty((2, *depth_m.shape), np.float32)
+        nearest = np.empty(depth_m.shape if self.bridge_frames else (1, width), np.int32)
+        _carry(
+            self._state[0].ravel(),
+            self._state[1].ravel(),
+            depth_m,
+            stddev_m,
+            np.zeros_like(depth_m) if quantization_m is None else quantization_m,
+            motion.depth_variance,
+            np.ascontiguousarray(motion.matrix()[:3], np.float32),
+            camera.fx,
+            camera.fy,
+            camera.cx,
+            camera.cy,
+            np.empty((13, width), np.float32),
+            carried[0],
+            carried[1],
+            nearest,
+        )
+        self._state = carried
+        if self.bridge_frames:
+            self._missed_frames = np.asarray(self._missed_frames.ravel()[nearest], np.float32)
+
     def _drift_variance(self, depth_m: Float32Array, stddev_m: Float32Array) -> Float32Array:
         """Return the squared drift of each pixel's surroundings over the innovation variance."""
         height, width = depth_m.shape
         coarse = (slice(None, None, _COARSE), slice(None, None, _COARSE))
-        state, depth = self._depth_m[coarse], depth_m[coarse]
+        state, depth = self._state[0][coarse], depth_m[coarse]
         both = (state > 0) & (depth > NEAREST_M) & (depth < FARTHEST_M)
-        variance = np.where(both, stddev_m[coarse], np.float32(1)) ** 2 + self._variance[coarse]
+        variance = np.where(both, stddev_m[coarse], np.float32(1)) ** 2 + self._state[1][coarse]
         innovation = np.where(both, depth - state, np.float32(0)) / np.sqrt(variance)
         np.clip(innovation, -RESET_STDDEVS, RESET_STDDEVS, out=innovation)
         side = (max(1, round(self.motion_window_px / _COARSE)),) * 2
@@ -153,6 +219,140 @@ class TemporalFilter:
         mean *= np.float32(DRIFT_CAUTION)
         drift = cv2.resize(mean, (width, height), interpolation=cv2.INTER_LINEAR)
         return np.asarray(drift, np.float32)
+
+
+@kernel
+def _carry(
+    state_m: FloatRow,
+    state_variance: FloatRow,
+    depth_m: FloatImage,
+    stddev_m: FloatImage,
+    quantization_m: FloatImage,
+    motion_variance: FloatImage,
+    pose: FloatImage,
+    fx: np.float32,
+    fy: np.float32,
+    cx: np.float32,
+    cy: np.float32,
+    rows: FloatImageOut,
+    carried_m: FloatImageOut,
+    carried_variance: FloatImageOut,
+    nearest: IntImageOut,
+) -> None:
+    last_block = motion_variance.shape[0] - 1
+    block_y = depth_m.shape[0] // motion_variance.shape[0]
+    height, width = depth_m.shape
+    for y in range(height):
+        here = state_m[y * width : (y + 1) * width]
+        _find(here, depth_m[y], y, height, pose, fx, fy, cx, cy, rows)
+        _look_up(state_m, state_variance, rows, nearest[y % nearest.shape[0]])
+        _spread(motion_variance[min(y // block_y, last_block)], rows[12])
+        _blend(depth_m[y], stddev_m[y], quantization_m[y], rows, carried_m[y], carried_variance[y])
+
+
+def _find(
+    state_m: FloatRow,
+    depth_m: FloatRow,
+    y: int,
+    height: int,
+    pose: FloatImage,
+    fx: np.float32,
+    fy: np.float32,
+    cx: np.float32,
+    cy: np.float32,
+    rows: FloatImageOut,
+) -> None:
+    """Fill rows 0 to 6: where a row of points was in the state.
+
+    They are the change of depth here with that there, depth here and there, how far behind its
+    upper left corner a point lies, and the numbers of that corner and of the nearest.
+    """
+    width = len(depth_m)
+    ray_y = (np.float32(y) - cy) / fy
+    ax, bx = pose[0, 0] / fx, pose[0, 1] * ray_y + pose[0, 2] - pose[0, 0] * cx / fx
+    ay, by = pose[1, 0] / fx, pose[1, 1] * ray_y + pose[1, 2] - pose[1, 0] * cx / fx
+    az, bz = pose[2, 0] / fx, pose[2, 1] * ray_y + pose[2, 2] - pose[2, 0] * cx / fx
+    tx, ty, tz = pose[0, 3], pose[1, 3], pose[2, 3]
+    last_x, last_y, stride = np.float32(width - 1), np.float32(height - 1), np.float32(width)
+    per_z, here, there, right, below = rows[0], rows[1], rows[2], rows[3], rows[4]
+    corner, nearest = rows[5], rows[6]
+    for x in range(width):
+        measured = (depth_m[x] >= _NEAREST_M) & (depth_m[x] <= _FARTHEST_M)
+        # Where nothing is seen, what was seen there says where to look.
+        here_m = depth_m[x] if measured else state_m[x]
+        along = az * np.float32(x) + bz
+        there_m = along * here_m + tz
+        per_m = _ONE / max(there_m, _NEAREST_M)
+        u = ((ax * np.float32(x) + bx) * here_m + tx) * per_m * fx + cx
+        v = ((ay * np.float32(x) + by) * here_m + ty) * per_m * fy + cy
+        inside = (u >= _ZERO) & (u < last_x) & (v >= _ZERO) & (v < last_y)
+        inside &= (here_m > _ZERO) & (there_m > _NEAREST_M)
+        u, v = u if inside else _ZERO, v if inside else _ZERO
+        left, top = math.floor(u), math.floor(v)
+        per_z[x] = _ONE / max(along, _HALF)
+        here[x] = here_m if inside else _ZERO
+        # Nothing fits a depth of nothing.
+        there[x] = there_m if inside else _ZERO
+        right[x], below[x] = u - left, v - top
+        corner[x] = top * stride + left
+        nearest[x] = math.floor(v + _HALF) * stride + math.floor(u + _HALF)
+
+
+def _look_up(
+    state_m: FloatRow, state_variance: FloatRow, rows: FloatImageOut, nearest: IntRowOut
+) -> None:
+    """Fill rows 7 to 11 with the state at the corners and its variance at the nearest."""
+    width = rows.shape[1]
+    corners, nearests = rows[5], rows[6]
+    top_left, top_right, bottom_left, bottom_right = rows[7], rows[8], rows[9], rows[10]
+    variance = rows[11]
+    for x in range(width):
+        corner, near = int(corners[x]), int(nearests[x])
+        top_left[x], top_right[x] = state_m[corner], state_m[corner + 1]
+        bottom_left[x], bottom_right[x] = state_m[corner + width], state_m[corner + width + 1]
+        variance[x] = state_variance[near]
+        nearest[x] = near
+
+
+def _spread(coarse: FloatRow, fine: FloatRowOut) -> None:
+    block = len(fine) // len(coarse)
+    for number in range(len(coarse)):
+        for x in range(number * block, (number + 1) * block):
+            fine[x] = coarse[number]
+    for x in range(len(coarse) * block, len(fine)):
+        fine[x] = coarse[len(coarse) - 1]
+
+
+def _blend(
+    depth_m: FloatRow,
+    stddev_m: FloatRow,
+    quantization_m: FloatRow,
+    rows: FloatImage,
+    carried_m: FloatRowOut,
+    carried_variance: FloatRowOut,
+) -> None:
+    """Blend the corners that lie on the pixel's surface."""
+    per_z, here, there, rights, belows = rows[0], rows[1], rows[2], rows[3], rows[4]
+    top_left, top_right, bottom_left, bottom_right = rows[7], rows[8], rows[9], rows[10]
+    variance, grown = rows[11], rows[12]
+    for x in range(len(depth_m)):
+        there_m, right, below = there[x], rights[x], belows[x]
+        measured = (depth_m[x] >= _NEAREST_M) & (depth_m[x] <= _FARTHEST_M)
+        gate_m = _CARRY_STDDEVS * stddev_m[x] + quantization_m[x]
+        gate_m = gate_m if measured else _BRIDGE_GATE * there_m
+        off_0, off_1 = top_left[x] - there_m, top_right[x] - there_m
+        off_2, off_3 = bottom_left[x] - there_m, bottom_right[x] - there_m
+        share_0 = (_ONE - right) * (_ONE - below) if abs(off_0) < gate_m else _ZERO
+        share_1 = right * (_ONE - below) if abs(off_1) < gate_m else _ZERO
+        share_2 = (_ONE - right) * below if abs(off_2) < gate_m else _ZERO
+        share_3 = right * below if abs(off_3) < gate_m else _ZERO
+        share = share_0 + share_1 + share_2 + share_3
+        off_m = share_0 * off_0 + share_1 * off_1 + share_2 * off_2 + share_3 * off_3
+        known = (share > _LEAST_SHARE) & (here[x] > _ZERO)
+        found_m = here[x] + off_m / max(share, _LEAST_SHARE) * per_z[x]
+        carried_m[x] = found_m if known else _ZERO
+        # What is blended of fewer pixels lies beside them.
+        carried_variance[x] = variance[x] * (_TWO - share) + grown[x] if known else _ONE
 
 
 @kernel

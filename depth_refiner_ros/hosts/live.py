@@ -584,6 +584,7 @@ class LiveRunner:
             'holes_in': f'{holes_in:.3f}',
             'holes_out': f'{holes_out:.3f}',
             **({'camera_rate': self._paced} if self._paced else {}),
+            **self._pipeline.status,
             **{f'{stage}.model': note for stage, note in self._pipeline.notes.items()},
             **{f'{stage}.loading': text for stage, text in self._pipeline.loading.items()},
             **{f'received.{port}': str(item.count) for port, item in self._received.items()},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+import math
 from typing import Any, ClassVar
 
 import numpy as np
@@ -21,6 +22,7 @@ from ..data import (
 )
 from ..filters.denoise import smooth
 from ..filters.flying_pixels import flying_pixels
+from ..filters.motion import STANDING_STILL, EgoMotion, Motion
 from ..filters.noise import SENSORS
 from ..filters.temporal import TemporalFilter
 from ..geometry import check_camera_fits
@@ -57,11 +59,18 @@ class RefineDepthParameters(Parameters):
     )
     keep_quantization: bool = parameter(
         True,
-        'Keep the steps of the disparity that the sensor rounds to. false smooths them: better '
-        'planes, but values that the sensor never reports.',
+        'Keep the steps of the disparity that the sensor rounds to while the camera stands still. '
+        'false smooths them: better planes, but values that the sensor never reports. Where the '
+        'camera is known to move they are always smoothed.',
     )
     temporal_filter: bool = parameter(
         True, 'Average frames where nothing moved; what moved starts anew at once.'
+    )
+    motion: str = parameter(
+        'auto',
+        'How the filter over time follows the camera. auto: by what the camera sees; none: not at '
+        'all, as on a tripod.',
+        choices=('auto', 'none'),
     )
     temporal_memory: float = parameter(
         30.0, 'Frames that a static pixel is averaged over.', unit='frames', range=(1, 100)
@@ -100,7 +109,15 @@ class RefineDepth:
 
     def __init__(self, parameters: RefineDepthParameters | None = None) -> None:
         self.parameters = parameters or RefineDepthParameters()
-        self._temporal = TemporalFilter()
+        self._temporal, self._ego_motion = TemporalFilter(), EgoMotion()
+        self._motion = STANDING_STILL
+
+    @property
+    def status(self) -> dict[str, str]:
+        """How the filter over time followed the camera in the last frame."""
+        if not (self.parameters.temporal_filter and self.parameters.motion != 'none'):
+            return {}
+        return {'motion': _described(self._motion, self._ego_motion)}
 
     def __call__(
         self,
@@ -134,6 +151,13 @@ class RefineDepth:
             flying = flying_pixels(depth_m, stddev_m)
             depth_m = depth_m.copy()
             depth_m[flying] = np.nan
+        motion = STANDING_STILL
+        if p.temporal_filter and p.motion != 'none':
+            motion = self._ego_motion(depth_m, camera, noise, depth.header.stamp_ns)
+        else:
+            self._ego_motion.reset()
+        self._motion = motion
+        moves = motion is not STANDING_STILL and not motion.trouble
         if p.spatial_filter and p.spatial_strength > 0:
             depth_m, stddev_m = smooth(
                 depth_m,
@@ -142,7 +166,7 @@ class RefineDepth:
                 scales=p.spatial_scales,
                 correlation_px=noise.correlation_px,
                 floor_m=floor_m,
-                quantization_m=quantization_m if p.keep_quantization else None,
+                quantization_m=quantization_m if p.keep_quantization and not moves else None,
             )
         if p.temporal_filter:
             self._temporal.memory_frames = p.temporal_memory
@@ -153,6 +177,8 @@ class RefineDepth:
                 depth.header.stamp_ns,
                 floor_m=floor_m,
                 quantization_m=quantization_m,
+                motion=motion,
+                camera=camera,
             )
         else:
             self._temporal.reset()
@@ -185,3 +211,17 @@ def _mark(
         # Bridged: what was seen in frames before is not seen in this one.
         origin = origin if raw_m[x] == raw_m[x] else _INPAINTED
         provenance[x] = origin if known else _INVALID
+
+
+def _described(motion: Motion, ego: EgoMotion) -> str:
+    """Say in one sentence how the camera was followed."""
+    lost = f'; not known {ego.lost} times so far, last: {ego.last_trouble}' if ego.lost else ''
+    if motion.trouble:
+        return f'not known ({motion.trouble}): averaging starts anew{lost}'
+    if motion is STANDING_STILL:
+        return f'the camera stands still{lost}'
+    moved_mm = 1000 * float(np.linalg.norm(motion.translation_m))
+    cosine = (float(np.trace(motion.rotation)) - 1) / 2
+    turned_deg = math.degrees(math.acos(max(-1.0, min(1.0, cosine))))
+    open_ = f', {motion.undetermined} of 6 directions unknown' if motion.undetermined else ''
+    return f'by {motion.source}: {moved_mm:.1f} mm, {turned_deg:.2f} degrees{open_}{lost}'

@@ -73,6 +73,10 @@ def frames(count: int, move: str, scene=ROOM, seed: int = 0):
         yield frame.depth.depth_m, frame.camera, pose
 
 
+def follow(ego: EgoMotion, depth_m: np.ndarray, view: PinholeCamera, **tf):
+    return ego(depth_m, view, NOISE, view.header.stamp_ns, **tf)
+
+
 def test_a_surface_faces_the_way_its_plane_does():
     normal = np.array([0.3, -0.2, 1.0])
     got = surface(planes(np.eye(4), (tuple(normal), 1.5)), camera(), NOISE)
@@ -145,7 +149,7 @@ def test_a_corridor_says_nothing_about_its_length():
 def test_simulated_cameras_are_followed_within_what_the_covariance_says(move):
     ego, there, distances = EgoMotion(), None, []
     for depth_m, view, pose in frames(9, move):
-        motion = ego(depth_m, view, NOISE)
+        motion = follow(ego, depth_m, view)
         if there is not None and motion is not STANDING_STILL:
             truth = np.linalg.inv(there) @ pose
             assert not motion.trouble
@@ -170,15 +174,15 @@ def test_simulated_cameras_are_followed_within_what_the_covariance_says(move):
 def test_a_jolt_is_caught():
     first, second = planes(np.eye(4), *CORNER), planes(posed(x=0.01, yaw_deg=3.5), *CORNER)
     ego = EgoMotion()
-    ego(first, camera(), NOISE)
-    motion = ego(second, camera(FRAME_NS), NOISE)
+    follow(ego, first, camera())
+    motion = follow(ego, second, camera(FRAME_NS))
     assert not motion.trouble
     assert off(motion.matrix(), posed(x=0.01, yaw_deg=3.5))[1] < 0.1
 
 
 def test_a_tripod_stands_still_while_somebody_walks_through():
     ego = EgoMotion()
-    got = [ego(depth, view, NOISE) for depth, view, _ in frames(18, 'still', with_person())]
+    got = [follow(ego, depth, view) for depth, view, _ in frames(18, 'still', with_person())]
     assert got[0].trouble
     assert all(motion is STANDING_STILL for motion in got[1:])
     assert np.linalg.norm(ego.pose[:3, 3]) < 0.003
@@ -188,7 +192,7 @@ def test_slow_motion_adds_up_until_it_shows():
     ego, moved = EgoMotion(), 0.0
     for number in range(8):
         depth = planes(posed(x=0.0008 * number), *CORNER)
-        motion = ego(depth, camera(number * FRAME_NS), NOISE)
+        motion = follow(ego, depth, camera(number * FRAME_NS))
         moved += motion.translation_m[0]
     # Half a pixel at two metres is 3.5 mm.
     assert moved > 0.002
@@ -198,13 +202,13 @@ def test_slow_motion_adds_up_until_it_shows():
 def test_what_cannot_be_known_is_said():
     here = planes(np.eye(4), *CORNER)
     ego = EgoMotion()
-    assert 'first' in ego(here, camera(), NOISE).trouble
-    late = ego(here, camera(600_000_000), NOISE)
+    assert 'first' in follow(ego, here, camera()).trouble
+    late = follow(ego, here, camera(600_000_000))
     assert 'time' in late.trouble
-    assert 'time' in ego(here, camera(0), NOISE).trouble
+    assert 'time' in follow(ego, here, camera(0)).trouble
     nothing = np.full_like(here, np.nan)
-    assert 'few' in ego(nothing, camera(FRAME_NS), NOISE).trouble
-    small = ego(here[:200, :300].copy(), camera(2 * FRAME_NS, 300, 200), NOISE)
+    assert 'few' in follow(ego, nothing, camera(FRAME_NS)).trouble
+    small = follow(ego, here[:200, :300].copy(), camera(2 * FRAME_NS, 300, 200))
     assert 'another' in small.trouble
     assert ego.lost == 4
     np.testing.assert_array_equal(ego.pose, np.eye(4))
@@ -212,10 +216,10 @@ def test_what_cannot_be_known_is_said():
 
 def test_another_view_is_not_taken_for_a_motion():
     ego = EgoMotion()
-    ego(planes(np.eye(4), *CORNER), camera(), NOISE)
+    follow(ego, planes(np.eye(4), *CORNER), camera())
     rng = np.random.default_rng(0)
     boxes = np.kron(rng.uniform(0.6, 3.5, (12, 16)), np.ones((20, 20))).astype(np.float32)
-    assert ego(boxes, camera(FRAME_NS), NOISE).trouble
+    assert follow(ego, boxes, camera(FRAME_NS)).trouble
 
 
 def test_tf_is_followed_where_it_agrees_with_what_is_seen():
@@ -225,9 +229,9 @@ def test_tf_is_followed_where_it_agrees_with_what_is_seen():
 
     def followed(tf: np.ndarray | None):
         ego = EgoMotion()
-        ego(depths[0], camera(), NOISE, fixed_from_camera=base, follow_fixed=True)
+        follow(ego, depths[0], camera(), fixed_from_camera=base, follow_fixed=True)
         view = camera(FRAME_NS)
-        return ego(depths[1], view, NOISE, fixed_from_camera=tf, follow_fixed=True)
+        return follow(ego, depths[1], view, fixed_from_camera=tf, follow_fixed=True)
 
     got = followed(base @ truth)
     assert not got.trouble
@@ -241,7 +245,7 @@ def test_the_same_frames_give_the_same_bits():
     runs = []
     for _ in range(2):
         ego = EgoMotion()
-        runs.append([ego(d, camera(i * FRAME_NS), NOISE).matrix() for i, d in enumerate(depths)])
+        runs.append([follow(ego, d, camera(i * FRAME_NS)).matrix() for i, d in enumerate(depths)])
     np.testing.assert_array_equal(runs[0], runs[1])
 
 
@@ -251,6 +255,6 @@ def test_any_shape_and_nothing_at_all(shape, value):
     ego = EgoMotion()
     view = camera(0, shape[1], shape[0])
     for _ in range(2):
-        motion = ego(np.full(shape, value, np.float32), view, NOISE)
+        motion = follow(ego, np.full(shape, value, np.float32), view)
         assert np.isfinite(motion.matrix()).all()
     assert motion.trouble or value == 1.0

@@ -3,6 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from depth_refiner_ros.data import Header, PinholeCamera
+from depth_refiner_ros.filters.motion import STANDING_STILL, Motion
 from depth_refiner_ros.filters.noise import SENSORS
 from depth_refiner_ros.filters.temporal import TemporalFilter
 
@@ -189,6 +191,129 @@ def test_what_was_returned_does_not_change_later():
     kept = first.copy()
     temporal(noisy(1.0, 1), sigma(), FRAME_NS)
     np.testing.assert_array_equal(first, kept)
+
+
+CAMERA = PinholeCamera(Header(0, 'eye'), SHAPE[1], SHAPE[0], 100.0, 100.0, 63.5, 47.5)
+
+
+def moved(x_m: float = 0.0, y_m: float = 0.0, z_m: float = 0.0, variance: float = 0.0) -> Motion:
+    depth_variance = np.full((24, 32), variance, np.float32)
+    return Motion(np.eye(3), np.array([x_m, y_m, z_m]), np.zeros((6, 6)), 0, '', depth_variance)
+
+
+def slanted(x_m: float) -> np.ndarray:
+    """A plane z = 2 + 0.5 x as a camera sees it that went to the right by x_m."""
+    ray = (np.arange(SHAPE[1]) - CAMERA.cx) / CAMERA.fx
+    return np.broadcast_to((2 + 0.5 * x_m) / (1 - 0.5 * ray), SHAPE).astype(np.float32)
+
+
+def test_a_slanted_plane_is_averaged_as_the_camera_moves_along_it():
+    temporal, rng = TemporalFilter(), np.random.default_rng(0)
+    for index in range(12):
+        # 0.55 px a frame at two metres: every fraction of a pixel comes up.
+        truth = slanted(0.011 * index)
+        depth = truth + SIGMA_M * rng.standard_normal(SHAPE).astype(np.float32)
+        got = temporal(
+            depth, sigma(), index * FRAME_NS, motion=moved(0.011 if index else 0), camera=CAMERA
+        )
+    error = (got.depth_m - truth)[:, 10:-16]
+    assert abs(error.mean()) < 2e-4
+    assert error.std() < 0.4 * SIGMA_M
+    # Standing still it would lag by millimetres, and know it.
+    still = TemporalFilter()
+    for index in range(12):
+        lagging = still(slanted(0.011 * index), sigma(), index * FRAME_NS)
+    assert abs((lagging.depth_m - truth)[:, 10:-16].mean()) > 2e-4
+
+
+def test_depth_changes_by_as_much_as_the_camera_comes_nearer():
+    temporal = TemporalFilter()
+    for index in range(10):
+        frame = np.full(SHAPE, 2 - 0.03 * index, np.float32)
+        got = temporal(
+            frame, sigma(), index * FRAME_NS, motion=moved(z_m=0.03 if index else 0), camera=CAMERA
+        )
+    np.testing.assert_allclose(got.depth_m[8:-8, 8:-8], 1.73, atol=1e-5)
+    assert got.stddev_m[8:-8, 8:-8].max() < 0.4 * SIGMA_M
+
+
+def test_the_state_goes_where_the_points_go_and_edges_are_not_blended():
+    scene = np.full(SHAPE, 2.0, np.float32)
+    scene[:, 60:] = 1.0
+    temporal = TemporalFilter()
+    for index in range(10):
+        temporal(scene, sigma(), index * FRAME_NS)
+    # To the left by 20 mm: two pixels to the right near by, one far away.
+    shifted = np.full(SHAPE, 2.0, np.float32)
+    shifted[:, 62:] = 1.0
+    depth, stddev = temporal(shifted, sigma(), 10 * FRAME_NS, motion=moved(-0.02), camera=CAMERA)
+    np.testing.assert_array_equal(np.unique(depth), np.float32([1, 2]))
+    np.testing.assert_array_equal(depth, shifted)
+    assert stddev[40, 30] < 0.4 * SIGMA_M
+    assert stddev[40, 90] < 0.4 * SIGMA_M
+    # The background that was hidden has no past, that beside it has.
+    assert stddev[40, 61] == pytest.approx(SIGMA_M, rel=1e-6)
+    assert stddev[40, 60] < 0.4 * SIGMA_M
+
+
+def test_the_uncertainty_of_the_motion_adds_to_that_of_the_state():
+    results = []
+    for variance in (0.0, SIGMA_M**2):
+        temporal = TemporalFilter()
+        for index in range(6):
+            motion = moved(0.002, variance=variance) if index else STANDING_STILL
+            frame = np.full(SHAPE, 1.0, np.float32)
+            got = temporal(frame, sigma(), index * FRAME_NS, motion=motion, camera=CAMERA)
+        results.append(got.stddev_m[48, 64])
+    assert results[0] == pytest.approx(SIGMA_M / 6**0.5, rel=0.05)
+    # The fixed point of p = (p + 1) / (p + 2) in variances of a reading is 0.618.
+    assert results[1] == pytest.approx(SIGMA_M * 0.618**0.5, rel=0.02)
+
+
+def test_what_moves_in_front_of_a_moving_camera_leaves_no_trail():
+    temporal = TemporalFilter()
+    for index in range(12):
+        # 1 px a frame of the background; the thing in front moves by 6.
+        scene = np.full(SHAPE, 2.0, np.float32)
+        scene[30:60, 10 + 6 * index : 30 + 6 * index] = 1.2
+        motion = moved(-0.02) if index else STANDING_STILL
+        frame = scene + SIGMA_M * np.random.default_rng(index).standard_normal(SHAPE)
+        depth, _ = temporal(
+            frame.astype(np.float32), sigma(), index * FRAME_NS, motion=motion, camera=CAMERA
+        )
+        assert np.abs(depth - scene).max() < 6 * SIGMA_M
+
+
+def test_a_motion_that_is_not_known_empties_the_filter():
+    temporal = TemporalFilter()
+    run(temporal, 1.0, 10)
+    frame = noisy(1.0, 50)
+    unknown = moved()._replace(trouble='too dark')
+    depth, _ = temporal(frame, sigma(), 10 * FRAME_NS, motion=unknown, camera=CAMERA)
+    np.testing.assert_array_equal(depth, frame)
+
+
+def test_a_dropout_is_bridged_where_the_camera_moves_too():
+    temporal = TemporalFilter(bridge_frames=2)
+    run(temporal, 1.0, 10)
+    lost = np.full(SHAPE, np.nan, np.float32)
+    for index, known in ((10, True), (11, True), (12, False)):
+        got, _ = temporal(lost, lost, index * FRAME_NS, motion=moved(0.003), camera=CAMERA)
+        assert np.isfinite(got[20:-20, 20:-20]).all() == known
+    assert np.isnan(got).all()
+
+
+@pytest.mark.parametrize('shape', [(1, 1), (1, 9), (97, 3), (2, 2)])
+@pytest.mark.parametrize('value', [1.0, np.nan, np.inf, 0.0])
+@pytest.mark.parametrize('far_m', [0.001, -5.0, 1e6])
+def test_any_shape_and_any_motion(shape, value, far_m):
+    temporal = TemporalFilter(bridge_frames=1)
+    view = PinholeCamera(Header(0, 'eye'), shape[1], shape[0], 5.0, 5.0, 1.0, 0.0)
+    depth = np.full(shape, value, np.float32)
+    for index in range(3):
+        motion = moved(far_m, far_m, far_m)._replace(depth_variance=np.zeros((1, 1), np.float32))
+        got = temporal(depth, depth, index * FRAME_NS, motion=motion, camera=view)
+        assert np.isfinite(got.depth_m).all() == (value == 1.0)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ import pytest
 
 from depth_refiner_ros.data import DepthImage, Header, PinholeCamera, Provenance
 from depth_refiner_ros.filters.noise import SENSORS
+from depth_refiner_ros.simulation import simulate
 from depth_refiner_ros.stages.refine_depth import RefineDepth, RefineDepthParameters
 
 HEADER = Header(1_000_000_000, 'camera')
@@ -63,6 +64,44 @@ def test_time_averages_what_stands_still_and_drops_what_moved():
     moved_m[10:30, 10:30] = 1.5
     out = stage(frame(moved_m, 20 * 33_000_000), CAMERA)
     np.testing.assert_allclose(out['depth'].depth_m[10:30, 10:30], 1.5, atol=1e-6)
+
+
+def walked(motion: str, move: str = 'walking') -> tuple[RefineDepth, list[np.ndarray], list]:
+    """Errors and what is put out of six frames of a simulated camera, after the third."""
+    stage, errors, outputs = RefineDepth(RefineDepthParameters(motion=motion)), [], []
+    for number, shot in enumerate(simulate(6, width=320, height=240, move=move)):
+        out = stage(shot.depth, shot.camera)
+        outputs.append(out['depth'].depth_m)
+        if number >= 3:
+            off = outputs[-1] - shot.truth_m
+            errors.append(off[np.abs(shot.depth.depth_m - shot.truth_m) < 0.1])
+    return stage, errors, outputs
+
+
+def test_the_filter_goes_along_with_a_camera_that_walks():
+    def variance(errors):
+        return np.nanmean([np.nanmean(off**2) for off in errors])
+
+    followed, ignored = walked('auto'), walked('none')
+    assert variance(followed[1]) < 0.4 * variance(ignored[1])
+    assert 'by depth: ' in followed[0].status['motion']
+    assert ignored[0].status == {}
+
+
+def test_on_a_tripod_the_motion_changes_nothing():
+    followed, ignored = walked('auto', 'still'), walked('none', 'still')
+    np.testing.assert_array_equal(followed[2], ignored[2])
+    assert followed[0].status == {'motion': 'the camera stands still'}
+
+
+def test_where_the_motion_is_not_known_the_frame_stands_alone():
+    stage = RefineDepth(RefineDepthParameters(spatial_filter=False))
+    for number in range(3):
+        stage(frame(wall(), number * 33_000_000), CAMERA)
+    other = frame(wall(2.003), 1_200_000_000)
+    out = stage(other, CAMERA)
+    np.testing.assert_array_equal(out['depth'].depth_m, other.depth_m)
+    assert stage.status['motion'].startswith('not known (time jumped): averaging starts anew')
 
 
 def test_live_switch_forgets_the_past():
