@@ -19,7 +19,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image
 from rosbags.highlevel import AnyReader
 
 from depth_refiner_ros.cli import main as depth_refiner
@@ -27,6 +26,11 @@ from depth_refiner_ros.data import ColorImage, DepthImage, Float32Array, Pinhole
 from depth_refiner_ros.geometry import points_from_depth
 from depth_refiner_ros.messages import decode
 from depth_refiner_ros.pictures import NO_VALUE, depth_scale, draw_text
+
+try:
+    from PIL import Image
+except ModuleNotFoundError:
+    raise SystemExit('Pillow writes the picture: pip install pillow') from None
 
 TOPICS: dict[str, type[Any]] = {
     '/camera/color/image_rect': ColorImage,
@@ -84,7 +88,7 @@ def picture(parts: list[Any]) -> UInt8Array:
         left = number * (PANEL_PX[0] + GAP_PX)
         small = cv2.resize(panel, PANEL_PX, interpolation=cv2.INTER_AREA)
         rgb[TITLE_PX:, left : left + PANEL_PX[0]] = small
-        draw_text(rgb, title, (left + 2, 17), size_px=13)
+        draw_text(rgb[:TITLE_PX, left : left + PANEL_PX[0]], title, (2, 17), size_px=13)
     return rgb
 
 
