@@ -19,7 +19,7 @@ from .counts import MILLIMETRE_M
 from .data import ColorImage, DepthImage, Float32Array, PinholeCamera
 from .discovery import image_topic, info_topic
 from .geometry import TransformTree, same_intrinsics, size_around
-from .messages import decode
+from .messages import decode, is_compressed
 from .synchronizer import SLOP_S
 
 Severity = Literal['ok', 'note', 'warning', 'problem']
@@ -405,7 +405,7 @@ def check_depth(
     """
     first = stream.samples[0]
     lie = ''
-    if hasattr(first, 'format'):
+    if is_compressed(first):
         if bytes(first.data[:3]) == _JPEG or bytes(first.data[12:15]) == _JPEG:
             yield Finding(
                 'problem',
@@ -703,7 +703,7 @@ def check_color(stream: Stream) -> Iterator[Finding]:
         return
     shapes = [image.rgb.shape[:2] for image in images if isinstance(image, ColorImage)]
     first = stream.samples[0]
-    encoding = getattr(first, 'encoding', None) or first.format
+    encoding = first.format if is_compressed(first) else first.encoding
     yield Finding('ok', 'encoding', stream.topic, f'{encoding}, {shapes[0][1]}x{shapes[0][0]}')
     yield from _check_constant(stream, shapes)
 
@@ -878,7 +878,7 @@ def _check_centre(topic: str, camera: PinholeCamera) -> Iterator[Finding]:
 def _size(image: Stream) -> tuple[int, int] | None:
     """Return the width and height of a stream's images."""
     first = image.samples[0]
-    if not hasattr(first, 'format'):
+    if not is_compressed(first):
         return int(first.width), int(first.height)
     for kind in (DepthImage, ColorImage):
         decoded = next(_decoded(image, kind))

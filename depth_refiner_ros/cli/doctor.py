@@ -30,6 +30,7 @@ from ..disk_cache import FOLDER_VARIABLE, DiskCache, cache_folder
 from ..evaluation.machine import cores_allowed
 from ..geometry import TransformTree
 from ..hosts import bag as bags
+from ..hosts.bag.connections import offered_qos
 from ..inference import compiling
 from ..kernels import compile_kernels
 from ..messages import COMPRESSED_IMAGE, IMAGE, transforms
@@ -208,7 +209,7 @@ def _check_static(reader: AnyReader) -> Iterator[Finding]:
 
 def _qos(connection: Any) -> tuple[str, str]:
     """Return the reliability and durability a topic was published with, '' where unknown."""
-    profiles = getattr(connection.ext, 'offered_qos_profiles', None) or []
+    profiles = offered_qos(connection)
     if not profiles:
         return '', ''
     return profiles[0].reliability.name.lower(), profiles[0].durability.name.lower()

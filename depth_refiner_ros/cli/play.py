@@ -10,10 +10,11 @@ import time
 from typing import Annotated, Any
 
 from rich.console import Console
-from rosbags.interfaces import Connection, QosDurability
+from rosbags.interfaces import Connection
 import tyro
 
 from ..hosts import bag as bags
+from ..hosts.bag.connections import is_latched
 from ..hosts.typestore import TF_TYPE
 from .live import NetworkFlags, ended_by_signals, network_node, zenoh_host
 from .replay import progress
@@ -91,7 +92,7 @@ class Player:
         self._recording = recording
         self._connections = [c for c in recording.connections if not topics or c.topic in topics]
         self.message_count = sum(c.msgcount for c in self._connections)
-        self._latched = {c.topic for c in self._connections if _latched(c)}
+        self._latched = {c.topic for c in self._connections if is_latched(c)}
         self.publishers: dict[str, Any] = {}
         for connection in self._connections:
             if connection.topic not in self.publishers:
@@ -125,12 +126,3 @@ class Player:
 
 def _type(connection: Connection) -> str:
     return TF_TYPE if connection.msgtype in _TF_BEFORE_TF2 else connection.msgtype
-
-
-def _latched(connection: Connection) -> bool:
-    profiles = getattr(connection.ext, 'offered_qos_profiles', None) or []
-    return (
-        connection.topic == '/tf_static'
-        or bool(getattr(connection.ext, 'latching', False))
-        or any(p.durability is QosDurability.TRANSIENT_LOCAL for p in profiles)
-    )

@@ -24,7 +24,7 @@ from ..data import (
 from .cameras import camera_message, read_camera
 from .clouds import cloud_message, read_cloud
 from .compressed import encode_compressed
-from .family import COMPRESSED_IMAGE, IMAGE, MESSAGE_TYPE, MessageFamily, header
+from .family import COMPRESSED_IMAGE, IMAGE, MESSAGE_TYPE, MessageFamily, header, is_compressed
 from .hands import hands_message, markers_message, poses_message
 from .images import (
     color_message,
@@ -47,6 +47,7 @@ __all__ = [
     'encode',
     'encode_compressed',
     'header',
+    'is_compressed',
     'transforms',
     'transforms_message',
 ]

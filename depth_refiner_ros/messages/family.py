@@ -52,6 +52,11 @@ class MessageFamily(NamedTuple):
     floats: Callable[[Iterable[float]], Any]
 
 
+def is_compressed(msg: Any) -> bool:
+    """Return whether an image came as a CompressedImage."""
+    return hasattr(msg, 'format')
+
+
 def header(msg: Any) -> Header:
     """Read the header of a message."""
     stamp = msg.header.stamp

@@ -18,7 +18,7 @@ from ..data import (
     StddevImage,
 )
 from .compressed import decompressed, read_compressed_depth
-from .family import IMAGE, MessageFamily, header, header_message
+from .family import IMAGE, MessageFamily, header, header_message, is_compressed
 
 _DEPTH_DTYPE: dict[str, type] = {'16UC1': np.uint16, 'mono16': np.uint16, '32FC1': np.float32}
 _COLOR_CHANNELS = {
@@ -77,7 +77,7 @@ def _pixels(msg: Any, dtype: type, channels: int = 1) -> npt.NDArray[Any]:
 
 def read_depth(msg: Any, unit_m: float = 0.0) -> DepthImage:
     """Read an Image or CompressedImage of depth."""
-    if hasattr(msg, 'format'):
+    if is_compressed(msg):
         return read_compressed_depth(msg, unit_m)
     dtype = _DEPTH_DTYPE.get(msg.encoding)
     if dtype is None:
@@ -91,7 +91,7 @@ def read_depth(msg: Any, unit_m: float = 0.0) -> DepthImage:
 
 def read_color(msg: Any) -> ColorImage:
     """Read an Image or CompressedImage of colour."""
-    if hasattr(msg, 'format'):
+    if is_compressed(msg):
         bgr = decompressed(msg.data, cv2.IMREAD_COLOR)
         return ColorImage(header(msg), np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8))
     channels = _COLOR_CHANNELS.get(msg.encoding)

@@ -13,7 +13,6 @@ from scipy.spatial import ConvexHull, HalfspaceIntersection
 from .solids import Kind, Quadric, Solid
 
 Array = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int32]
 
 _AROUND = 28
 """Corners of a circle."""

@@ -15,13 +15,15 @@ from tempfile import TemporaryDirectory
 from types import MappingProxyType
 from typing import Any, BinaryIO
 
-from rosbags.interfaces import Connection, MessageDefinition, MessageDefinitionFormat
+from rosbags.interfaces import MessageDefinition, MessageDefinitionFormat
 from rosbags.rosbag2 import Reader, storage_mcap
 from rosbags.rosbag2.errors import ReaderError
 from rosbags.rosbag2.reader import DirectoryReader
 from rosbags.rosbag2.storage_mcap import McapReader
 from rosbags.rosbag2.storage_sqlite3 import Sqlite3Reader
 from rosbags.typesys.msg import normalize_msgtype
+
+from .connections import encoding
 
 _FORMATS = {
     'ros1msg': MessageDefinitionFormat.MSG,
@@ -33,11 +35,6 @@ _FORMATS = {
 
 class NoRoomError(OSError):
     """There is no room for the copy that must be read; the text says what to do."""
-
-
-def encoding(connection: Connection) -> str:
-    """Return what a topic's messages are serialized with: cdr, ros1, or as MCAP names it."""
-    return getattr(connection.ext, 'serialization_format', 'ros1')
 
 
 def accept_foreign_schemas() -> None:

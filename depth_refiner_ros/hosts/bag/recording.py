@@ -23,12 +23,14 @@ from ...geometry import TransformTree
 from ...messages import (
     COMPRESSED_IMAGE,
     IMAGE,
+    is_compressed,
     transforms,
 )
 from ..typestore import STORE, TF_TYPE
 from .chunks import ZSTD_MAGIC, bound_chunks, unpack_zstd_file, unpacked_zstd
+from .connections import encoding
 from .errors import BagError, unreadable
-from .readers import NoRoomError, Rosbag2Reader, accept_foreign_schemas, encoding
+from .readers import NoRoomError, Rosbag2Reader, accept_foreign_schemas
 
 if TYPE_CHECKING:
     from rosbags.interfaces.typing import Typesdict
@@ -276,9 +278,7 @@ def contents(reader: AnyReader) -> tuple[dict[str, str], dict[str, str]]:
             continue
         for _, _, raw in reader.messages(connections=[connection]):
             image: Any = reader.deserialize(raw, connection.msgtype)
-            encodings[connection.topic] = getattr(image, 'encoding', '') or getattr(
-                image, 'format', ''
-            )
+            encodings[connection.topic] = image.format if is_compressed(image) else image.encoding
             break
     return {c.topic: c.msgtype for c in filled}, encodings
 

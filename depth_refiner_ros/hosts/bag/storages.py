@@ -33,6 +33,8 @@ from rosbags.rosbag2.storage_mcap import McapWriter, PendingChunk, Schema, write
 from rosbags.rosbag2.storage_sqlite3 import Sqlite3Writer
 from ruamel.yaml import YAML
 
+from .connections import encoding
+
 _FORMATS = {
     'ros2msg': MessageDefinitionFormat.MSG,
     'ros2idl': MessageDefinitionFormat.IDL,
@@ -347,7 +349,7 @@ class Rosbag2Writer(Writer):
         """
         self._reserve.unlink(missing_ok=True)
         # Readers refuse a folder whose metadata.yaml names what is no ROS message.
-        self.connections = [c for c in self.connections if _encoding(c) == 'cdr']
+        self.connections = [c for c in self.connections if encoding(c) == 'cdr']
         failure: Exception | None = None
         while self.storage is not None:
             try:
@@ -378,7 +380,3 @@ def _qos_text(qos: tuple[Qos, ...]) -> str:
     yaml.default_flow_style = False
     yaml.dump(dump_qos_v9(list(qos)), text)
     return text.getvalue().strip()
-
-
-def _encoding(connection: Connection) -> str:
-    return getattr(connection.ext, 'serialization_format', '')

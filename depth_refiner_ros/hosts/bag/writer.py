@@ -34,6 +34,7 @@ from ...messages import (
     transforms_message,
 )
 from ..typestore import FAMILY, STORE, TF_TYPE, definition_of
+from .connections import encoding, is_latched, offered_qos
 from .errors import BagError, RunError
 from .recording import RENAMED_TYPES, Recording
 from .storages import Channel, Rosbag2Writer
@@ -289,20 +290,18 @@ def _reason(error: BaseException) -> str:
 
 def copied_channel(source: Recording, kept: Connection) -> Channel:
     """Return how a topic of another recording is recorded: as there, or ROS 1 turned into CDR."""
-    qos = getattr(kept.ext, 'offered_qos_profiles', None)
-    if not qos:
-        latched = kept.topic == '/tf_static' or getattr(kept.ext, 'latching', False)
-        qos = [_qos(QosDurability.TRANSIENT_LOCAL if latched else QosDurability.VOLATILE)]
-    text, encoding = kept.msgdef.data, getattr(kept.ext, 'serialization_format', 'ros1')
-    if encoding == 'ros1' and not source.is2:
+    latched = QosDurability.TRANSIENT_LOCAL if is_latched(kept) else QosDurability.VOLATILE
+    qos = offered_qos(kept) or [_qos(latched)]
+    text, serialization = kept.msgdef.data, encoding(kept)
+    if serialization == 'ros1' and not source.is2:
         message_type = RENAMED_TYPES.get(kept.msgtype, kept.msgtype)
         with suppress(Exception):  # rosbags raises whatever its parser trips over
             text, digest = definition_of(source.ros2_types, message_type)
             return Channel(kept.topic, message_type, text, 'ros2msg', digest, 'cdr', qos)
-    if encoding != 'cdr':
-        is_ros1_bag = encoding == 'ros1' and not source.is2
+    if serialization != 'cdr':
+        is_ros1_bag = serialization == 'ros1' and not source.is2
         language, definition = ('ros1msg', text) if is_ros1_bag else _foreign_definition(kept)
-        return Channel(kept.topic, kept.msgtype, definition, language, '', encoding, qos)
+        return Channel(kept.topic, kept.msgtype, definition, language, '', serialization, qos)
     digest = kept.digest
     if kept.msgdef.format is MessageDefinitionFormat.NONE:
         language, text = '', ''
