@@ -14,6 +14,7 @@ import ctypes
 from functools import cache
 import hashlib
 import importlib
+import os
 import re
 import threading
 import time
@@ -135,15 +136,15 @@ class Kernel:
 
     def facts(self) -> dict[str, Any]:
         """Return what its machine code depends on."""
-        llvm = _imported('llvmlite.binding')
+        cpu, features = _target()
         fingerprint = repr(_fingerprint(self.function)).encode()
         return {
             'kind': 'kernel',
             'model': self.name,
             'function': hashlib.sha256(fingerprint).hexdigest(),
             'compiler': f'llvmlite {_imported("llvmlite").__version__}',
-            'cpu': llvm.get_host_cpu_name(),
-            'cpu_features': llvm.get_host_cpu_features().flatten(),
+            'cpu': cpu,
+            'cpu_features': features,
         }
 
     def machine_code(self) -> bytes:
@@ -267,13 +268,23 @@ def _vectorize_boldly() -> None:
     llvm.set_option('', '-force-target-instruction-cost=1')
 
 
+def _target() -> tuple[str, str]:
+    """Return the processor that is compiled for and its features: this one, or numba's choice."""
+    llvm = _imported('llvmlite.binding')
+    given = os.environ.get('NUMBA_CPU_NAME'), os.environ.get('NUMBA_CPU_FEATURES')
+    if any(given):
+        return given[0] or llvm.get_host_cpu_name(), given[1] or ''
+    return llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()
+
+
 def _target_machine() -> Any:
     llvm = _imported('llvmlite.binding')
+    cpu, features = _target()
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     return llvm.Target.from_default_triple().create_target_machine(
-        cpu=llvm.get_host_cpu_name(),
-        features=llvm.get_host_cpu_features().flatten(),
+        cpu=cpu,
+        features=features,
         opt=3,
         codemodel='jitdefault',
         jit=True,

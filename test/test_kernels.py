@@ -71,6 +71,14 @@ def test_code_for_another_processor_is_not_taken(fresh, monkeypatch):
     check(own)
 
 
+def test_code_may_be_for_a_plainer_processor(fresh, monkeypatch):
+    here = fresh().facts()
+    monkeypatch.setenv('NUMBA_CPU_NAME', 'generic')
+    plain = fresh()
+    assert plain.facts() == here | {'cpu': 'generic', 'cpu_features': ''}
+    check(plain)
+
+
 def test_where_nothing_can_be_written_it_is_said(fresh, monkeypatch, tmp_path):
     (tmp_path / 'file').write_text('')
     monkeypatch.setenv('DEPTH_REFINER_CACHE', str(tmp_path / 'file' / 'cache'))
