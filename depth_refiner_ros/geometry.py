@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import lru_cache
+import math
 from typing import NamedTuple
 
 import cv2
@@ -26,6 +27,7 @@ from .kernels import (
     FloatImageOut,
     FloatRow,
     FloatRowOut,
+    IntImage,
     IntImageOut,
     IntRowOut,
     kernel,
@@ -407,12 +409,24 @@ def fill_nearest(depth_m: Float32Array) -> Float32Array | None:
     _, labels = cv2.distanceTransformWithLabels(
         hole.astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
     )
-    # Labels number the valid pixels in an order of OpenCV's choosing: read it off at those pixels.
-    by_label = np.zeros(int(labels.max()) + 1, np.float32)
-    by_label[labels[~hole]] = depth_m[~hole]
-    filled_m: Float32Array = depth_m.copy()
-    filled_m[hole] = by_label[labels[hole]]
+    filled_m = np.empty(depth_m.shape, np.float32)
+    _take_nearest(depth_m, labels, np.empty(depth_m.size + 1, np.float32), filled_m)
     return filled_m
+
+
+@kernel
+def _take_nearest(
+    depth_m: FloatImage, labels: IntImage, by_label: FloatRowOut, filled_m: FloatImageOut
+) -> None:
+    # Labels number the valid pixels in an order of OpenCV's choosing: read it off at those pixels.
+    height, width = depth_m.shape
+    for y in range(height):
+        for x in range(width):
+            if not math.isnan(depth_m[y, x]):
+                by_label[labels[y, x]] = depth_m[y, x]
+    for y in range(height):
+        for x in range(width):
+            filled_m[y, x] = by_label[labels[y, x]]
 
 
 _SAME_SURFACE = 1.05
