@@ -47,6 +47,8 @@ _MISSED, _MISSED_OF_NONE = 0.5, 0.5
 """Share of the steps that may be missed; what is thought of where there are no steps."""
 _WEIGHT_PER_PX = 0.5
 """Of an estimate without error: that of a measurement two pixels away."""
+_LEAST_PER_PX = 0.005
+"""Less than that of a measurement 200 px away is no vote."""
 _ERROR = 0.01
 """An error of this share halves the weight."""
 GUIDED_PER_PX = 0.25
@@ -109,7 +111,7 @@ def fit_guide(estimate_m: Float32Array, measured_m: Float32Array) -> Guide | Non
     error = error * (1 + (missed / _MISSED) ** 4)
     weight = _WEIGHT_PER_PX / (1 + (error / _ERROR) ** 3)
     inverse_depth = _grown(scale, whole.shape) * whole + _grown(shift, whole.shape)
-    votes = (whole > 0) & (inverse_depth > 0.02)
+    votes = (whole > 0) & (inverse_depth > 0.02) & (_grown(weight, whole.shape) > _LEAST_PER_PX)
     return Guide(
         inverse_depth.astype(np.float32),
         np.where(votes, _grown(weight, whole.shape), 0).astype(np.float32),

@@ -1,3 +1,6 @@
+import json
+
+import cv2
 import numpy as np
 import pytest
 
@@ -85,6 +88,31 @@ def test_what_does_not_foretell_the_steps_of_the_measurements_has_no_vote(name):
     off_m, guided_m = (np.abs(each - truth_m[hole]).mean() for each in (without_m, with_m))
     assert guided_m <= 1.03 * off_m
     assert guide.weight.max() < GUIDED_PER_PX
+
+
+@pytest.mark.parametrize('name', ['realsense_tabletop', 'kinect_v1_nyu'])
+def test_on_a_real_recording_a_perfect_guide_halves_the_error_and_a_wrong_one_adds_none(
+    recording, name
+):
+    folder = recording(name)
+    unit_m = json.loads((folder / 'camera.json').read_text())['depth_unit_m']
+    counts = cv2.imread(str(sorted((folder / 'depth').glob('*.png'))[0]), cv2.IMREAD_UNCHANGED)
+    truth_m = np.where(counts > 0, counts * unit_m, NAN).astype(np.float32)
+    hole = np.zeros(truth_m.shape, np.uint8)
+    for center, axes in (((200, 240), (70, 50)), ((420, 160), (40, 60)), ((480, 360), (60, 60))):
+        cv2.ellipse(hole, center, axes, 20, 0, 360, 1, -1)
+    seen_m = np.where(hole > 0, NAN, truth_m).astype(np.float32)
+    scored = (hole > 0) & (truth_m < 4)
+    whole_m = filled(truth_m)
+
+    def error_mm(estimate_m):
+        guide = None if estimate_m is None else fit_guide(estimate_m, seen_m)
+        return 1e3 * np.abs(filled(seen_m, guide) - truth_m)[scored].mean()
+
+    without_mm = error_mm(None)
+    assert error_mm(affine(whole_m, 0.9, 0.02)) < 0.5 * without_mm
+    for wrong_m in (whole_m[:, ::-1], whole_m[::-1], np.full_like(whole_m, 2.0)):
+        assert error_mm(np.ascontiguousarray(wrong_m)) <= 1.03 * without_mm
 
 
 def test_what_is_wrong_in_one_place_has_no_vote_there():
