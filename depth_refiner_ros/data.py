@@ -16,6 +16,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from .kernels import FloatRow, FloatRowOut, kernel
+
 Float32Array = npt.NDArray[np.float32]
 Float64Array = npt.NDArray[np.float64]
 UInt8Array = npt.NDArray[np.uint8]
@@ -220,6 +222,9 @@ def origins(depth: DepthImage, provenance: ProvenanceImage | None) -> UInt8Array
     return marks
 
 
+_ZERO, _INFINITY, _NAN = np.float32(0), np.float32(np.inf), np.float32(np.nan)
+
+
 def deviations_m(
     depth: DepthImage, stddev: StddevImage | None, otherwise_m: Float32Array
 ) -> Float32Array:
@@ -233,12 +238,20 @@ def deviations_m(
     Returns:
         Shape (H, W), float32, metres; an array of the caller's own.
     """
-    stated_m: Float32Array = otherwise_m.copy()
-    if stddev is not None:
-        known = (stddev.stddev_m > 0) & (stddev.stddev_m < np.inf)
-        np.copyto(stated_m, stddev.stddev_m, where=known)
-    stated_m[np.isnan(depth.depth_m)] = np.nan
+    stated_m = np.empty(depth.depth_m.shape, np.float32)
+    known_m = otherwise_m if stddev is None else stddev.stddev_m
+    _state(depth.depth_m.ravel(), known_m.ravel(), otherwise_m.ravel(), stated_m.ravel())
     return stated_m
+
+
+@kernel
+def _state(
+    depth_m: FloatRow, known_m: FloatRow, otherwise_m: FloatRow, stddev_m: FloatRowOut
+) -> None:
+    for x in range(len(depth_m)):
+        is_known = (known_m[x] > _ZERO) & (known_m[x] < _INFINITY)
+        stated_m = known_m[x] if is_known else otherwise_m[x]
+        stddev_m[x] = stated_m if depth_m[x] == depth_m[x] else _NAN
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -25,6 +25,7 @@ from .data import (
 from .kernels import (
     FloatImage,
     FloatImageOut,
+    FloatImagesOut,
     FloatRow,
     FloatRowOut,
     IntImage,
@@ -161,10 +162,20 @@ def points_from_depth(depth_m: Float32Array, camera: PinholeCamera) -> Float32Ar
     check_camera_fits(depth_m, camera)
     x, y = _rays(camera.width, camera.height, camera.fx, camera.fy, camera.cx, camera.cy)
     points_m = np.empty((*depth_m.shape, 3), np.float32)
-    np.multiply(depth_m, x, out=points_m[..., 0])
-    np.multiply(depth_m, y, out=points_m[..., 1])
-    points_m[..., 2] = depth_m
+    _deproject(depth_m, x[0], y[:, 0], points_m)
     return points_m
+
+
+@kernel
+def _deproject(
+    depth_m: FloatImage, ray_x: FloatRow, ray_y: FloatRow, points_m: FloatImagesOut
+) -> None:
+    for y in range(len(ray_y)):
+        row_m, points_row_m, slope_y = depth_m[y], points_m[y], ray_y[y]
+        for x in range(len(ray_x)):
+            points_row_m[x, 0] = row_m[x] * ray_x[x]
+            points_row_m[x, 1] = row_m[x] * slope_y
+            points_row_m[x, 2] = row_m[x]
 
 
 def register_depth(

@@ -24,25 +24,24 @@ from typing import Annotated, Any, NamedTuple, get_type_hints
 import numpy as np
 import numpy.typing as npt
 
-from .data import BoolArray, Float32Array, UInt8Array
 from .disk_cache import CacheError, DiskCache
 
 # What a kernel takes: element type, number of dimensions, and whether it writes there.
-FloatRow = Annotated[Float32Array, np.float32, 1, False]
-FloatRowOut = Annotated[Float32Array, np.float32, 1, True]
-FloatImage = Annotated[Float32Array, np.float32, 2, False]
-FloatImageOut = Annotated[Float32Array, np.float32, 2, True]
-FloatImages = Annotated[Float32Array, np.float32, 3, False]
-FloatImagesOut = Annotated[Float32Array, np.float32, 3, True]
-ByteRow = Annotated[UInt8Array, np.uint8, 1, False]
-ByteRowOut = Annotated[UInt8Array, np.uint8, 1, True]
-ByteImage = Annotated[UInt8Array, np.uint8, 2, False]
-ByteImageOut = Annotated[UInt8Array, np.uint8, 2, True]
-ByteImages = Annotated[UInt8Array, np.uint8, 3, False]
-MaskRow = Annotated[BoolArray, np.bool_, 1, False]
-MaskRowOut = Annotated[BoolArray, np.bool_, 1, True]
-Mask = Annotated[BoolArray, np.bool_, 2, False]
-MaskOut = Annotated[BoolArray, np.bool_, 2, True]
+FloatRow = Annotated[npt.NDArray[np.float32], np.float32, 1, False]
+FloatRowOut = Annotated[npt.NDArray[np.float32], np.float32, 1, True]
+FloatImage = Annotated[npt.NDArray[np.float32], np.float32, 2, False]
+FloatImageOut = Annotated[npt.NDArray[np.float32], np.float32, 2, True]
+FloatImages = Annotated[npt.NDArray[np.float32], np.float32, 3, False]
+FloatImagesOut = Annotated[npt.NDArray[np.float32], np.float32, 3, True]
+ByteRow = Annotated[npt.NDArray[np.uint8], np.uint8, 1, False]
+ByteRowOut = Annotated[npt.NDArray[np.uint8], np.uint8, 1, True]
+ByteImage = Annotated[npt.NDArray[np.uint8], np.uint8, 2, False]
+ByteImageOut = Annotated[npt.NDArray[np.uint8], np.uint8, 2, True]
+ByteImages = Annotated[npt.NDArray[np.uint8], np.uint8, 3, False]
+MaskRow = Annotated[npt.NDArray[np.bool_], np.bool_, 1, False]
+MaskRowOut = Annotated[npt.NDArray[np.bool_], np.bool_, 1, True]
+Mask = Annotated[npt.NDArray[np.bool_], np.bool_, 2, False]
+MaskOut = Annotated[npt.NDArray[np.bool_], np.bool_, 2, True]
 IntRow = Annotated[npt.NDArray[np.int32], np.int32, 1, False]
 IntImage = Annotated[npt.NDArray[np.int32], np.int32, 2, False]
 # Coordinates and indices: numba need not ask whether one counts from the end.

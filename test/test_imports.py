@@ -18,8 +18,10 @@ PATHS = modules_of('depth_refiner_ros')
 MODULES = sorted(PATHS)
 # What stands on a floor imports from the floors below it, and from its own folder.
 FLOORS = (
-    {'data', 'disk_cache', 'invocation', 'parameters'},
-    {'counts', 'kernels', 'pictures', 'skeletons'},
+    {'disk_cache', 'invocation', 'parameters'},
+    {'kernels'},
+    {'data'},
+    {'counts', 'pictures', 'skeletons'},
     {'filters', 'geometry', 'rvl'},
     {'inference', 'messages', 'metrics', 'simulation', 'stage', 'tum'},
     {'discovery', 'folders', 'stages', 'synchronizer'},

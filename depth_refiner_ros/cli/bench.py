@@ -31,6 +31,7 @@ from ..evaluation.speed.timing import Watch
 from ..hosts import bag as bags
 from ..inference import BACK_ENDS
 from ..inference.model import model_path
+from ..kernels import compile_kernels
 from ..parameters import parameter_values
 from ..stages.inpaint_depth import DEFAULT_MODEL, InpaintDepthParameters
 from .flags import ParameterFlags, given
@@ -107,7 +108,9 @@ class Bench:
     def run(self) -> int:
         """Measure and print; return 0."""
         configuration = self._checked()
-        watch = partial(progress, console=Console(stderr=True, emoji=False, highlight=False))
+        console = Console(stderr=True, emoji=False, highlight=False)
+        compile_kernels(say=console.print)
+        watch = partial(progress, console=console)
         started_s = time.perf_counter()
         report = self._head(configuration)
         clips = self._clips(configuration, watch)

@@ -20,6 +20,7 @@ from .. import pictures
 from ..config import DEFAULT_STAGES, pipeline_type, port_topics
 from ..data import BoolArray, Float32Array, UInt8Array
 from ..hosts.bag import BagWriter, Frames, Recording, Result, open_bag, record, replay
+from ..kernels import compile_kernels
 from ..parameters import updated_parameters
 from ..pictures import Panel, Picture, Section, Table
 from ..simulation import SimulatedFrame, simulate
@@ -248,6 +249,7 @@ class Demo:
         return 0
 
     def _run(self, console: Console) -> None:
+        compile_kernels(say=console.print)
         self.output.mkdir(parents=True, exist_ok=True)
         recording, refined = self.output / 'recording.mcap', self.output / 'refined.mcap'
         for bag in (recording, refined):

@@ -24,6 +24,7 @@ import tyro
 from ..evaluation import extras, report, workers
 from ..evaluation.protocols import ProtocolName
 from ..evaluation.run import DEFAULT_CONTENDERS, Job, contenders_of
+from ..kernels import compile_kernels
 
 
 class Gate(NamedTuple):
@@ -176,6 +177,7 @@ class Evaluate:
             for gate in gates:
                 gate.check(names)
         console = Console(stderr=True, emoji=False, highlight=False)
+        compile_kernels(say=console.print)
         self.report.mkdir(parents=True, exist_ok=True)
         results = self._evaluate(jobs, console)
         ran = report.environment()

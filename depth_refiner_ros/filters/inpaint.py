@@ -243,21 +243,25 @@ def _look_up(
     pitch = hole.shape[1]
     for run in range(len(turns) // 2):
         y = turns[2 * run] // pitch
-        for x in range(turns[2 * run] + 1 - y * pitch, turns[2 * run + 1] + 1 - y * pitch):
-            up[y, x] = up[y - 1, x] if hole[y - 1, x] else y - 1
-            place = (y << _ROW) + x
-            best, by = _FAR, place
-            best, by = _shorter(distance[y - 2, x - 1] + _KNIGHT, _at(y - 2, x - 1), best, by)
-            best, by = _shorter(distance[y - 2, x + 1] + _KNIGHT, _at(y - 2, x + 1), best, by)
-            best, by = _shorter(distance[y - 1, x - 2] + _KNIGHT, _at(y - 1, x - 2), best, by)
-            best, by = _shorter(distance[y - 1, x - 1] + _DIAGONAL, _at(y - 1, x - 1), best, by)
-            best, by = _shorter(distance[y - 1, x] + _STRAIGHT, _at(y - 1, x), best, by)
-            best, by = _shorter(distance[y - 1, x + 1] + _DIAGONAL, _at(y - 1, x + 1), best, by)
-            best, by = _shorter(distance[y - 1, x + 2] + _KNIGHT, _at(y - 1, x + 2), best, by)
-            best, by = _shorter(distance[y, x - 1] + _STRAIGHT, _at(y, x - 1), best, by)
+        start, stop = turns[2 * run] + 1 - y * pitch, turns[2 * run + 1] + 1 - y * pitch
+        # From two columns before the run on.
+        far, near = distance[y - 2, start - 2 :], distance[y - 1, start - 2 :]
+        hole_above, above, here = hole[y - 1, start:], up[y - 1, start:], distance[y, start - 2 :]
+        for x in range(stop - start):
+            up[y, start + x] = above[x] if hole_above[x] else y - 1
+            at = _at(y, start + x)
+            best, by = _FAR, at
+            best, by = _shorter(far[x + 1] + _KNIGHT, at + _at(-2, -1), best, by)
+            best, by = _shorter(far[x + 3] + _KNIGHT, at + _at(-2, 1), best, by)
+            best, by = _shorter(near[x] + _KNIGHT, at + _at(-1, -2), best, by)
+            best, by = _shorter(near[x + 1] + _DIAGONAL, at + _at(-1, -1), best, by)
+            best, by = _shorter(near[x + 2] + _STRAIGHT, at + _at(-1, 0), best, by)
+            best, by = _shorter(near[x + 3] + _DIAGONAL, at + _at(-1, 1), best, by)
+            best, by = _shorter(near[x + 4] + _KNIGHT, at + _at(-1, 2), best, by)
+            best, by = _shorter(here[x + 1] + _STRAIGHT, at + _at(0, -1), best, by)
             by_y, by_x = by >> _ROW, by & _COLUMN
-            nearest[y, x] = nearest[by_y, by_x] if distance[by_y, by_x] > 0 else by
-            distance[y, x] = best
+            nearest[y, start + x] = nearest[by_y, by_x] if distance[by_y, by_x] > 0 else by
+            here[x + 2] = best
 
 
 @kernel
@@ -267,21 +271,28 @@ def _look_down(
     pitch = hole.shape[1]
     for run in range(len(turns) // 2 - 1, -1, -1):
         y = turns[2 * run] // pitch
-        for x in range(turns[2 * run + 1] - y * pitch, turns[2 * run] - y * pitch, -1):
-            down[y, x] = down[y + 1, x] if hole[y + 1, x] else y + 1
-            place = (y << _ROW) + x
-            best, by = distance[y, x], place
-            best, by = _shorter(distance[y + 2, x + 1] + _KNIGHT, _at(y + 2, x + 1), best, by)
-            best, by = _shorter(distance[y + 2, x - 1] + _KNIGHT, _at(y + 2, x - 1), best, by)
-            best, by = _shorter(distance[y + 1, x + 2] + _KNIGHT, _at(y + 1, x + 2), best, by)
-            best, by = _shorter(distance[y + 1, x + 1] + _DIAGONAL, _at(y + 1, x + 1), best, by)
-            best, by = _shorter(distance[y + 1, x] + _STRAIGHT, _at(y + 1, x), best, by)
-            best, by = _shorter(distance[y + 1, x - 1] + _DIAGONAL, _at(y + 1, x - 1), best, by)
-            best, by = _shorter(distance[y + 1, x - 2] + _KNIGHT, _at(y + 1, x - 2), best, by)
-            best, by = _shorter(distance[y, x + 1] + _STRAIGHT, _at(y, x + 1), best, by)
+        start, stop = turns[2 * run] + 1 - y * pitch, turns[2 * run + 1] + 1 - y * pitch
+        far, near = distance[y + 2, start - 2 :], distance[y + 1, start - 2 :]
+        here, hole_below, below = (
+            distance[y, start - 2 :],
+            hole[y + 1, start:],
+            down[y + 1, start:],
+        )
+        for x in range(stop - start - 1, -1, -1):
+            down[y, start + x] = below[x] if hole_below[x] else y + 1
+            at = _at(y, start + x)
+            best, by = here[x + 2], at
+            best, by = _shorter(far[x + 3] + _KNIGHT, at + _at(2, 1), best, by)
+            best, by = _shorter(far[x + 1] + _KNIGHT, at + _at(2, -1), best, by)
+            best, by = _shorter(near[x + 4] + _KNIGHT, at + _at(1, 2), best, by)
+            best, by = _shorter(near[x + 3] + _DIAGONAL, at + _at(1, 1), best, by)
+            best, by = _shorter(near[x + 2] + _STRAIGHT, at + _at(1, 0), best, by)
+            best, by = _shorter(near[x + 1] + _DIAGONAL, at + _at(1, -1), best, by)
+            best, by = _shorter(near[x] + _KNIGHT, at + _at(1, -2), best, by)
+            best, by = _shorter(here[x + 3] + _STRAIGHT, at + _at(0, 1), best, by)
             by_y, by_x = by >> _ROW, by & _COLUMN
-            nearest[y, x] = nearest[by_y, by_x] if distance[by_y, by_x] > 0 else by
-            distance[y, x] = best
+            nearest[y, start + x] = nearest[by_y, by_x] if distance[by_y, by_x] > 0 else by
+            here[x + 2] = best
 
 
 def _at(y: int, x: int) -> int:

@@ -201,17 +201,13 @@ class TemporalFilter:
     def _drift_variance(self, depth_m: Float32Array, stddev_m: Float32Array) -> Float32Array:
         """Return the squared drift of each pixel's surroundings over the innovation variance."""
         height, width = depth_m.shape
-        coarse = (slice(None, None, _COARSE), slice(None, None, _COARSE))
-        state, depth = self._state[0][coarse], depth_m[coarse]
-        both = (state > 0) & (depth > NEAREST_M) & (depth < FARTHEST_M)
-        variance = np.where(both, stddev_m[coarse], np.float32(1)) ** 2 + self._state[1][coarse]
-        innovation = np.where(both, depth - state, np.float32(0)) / np.sqrt(variance)
-        np.clip(innovation, -RESET_STDDEVS, RESET_STDDEVS, out=innovation)
+        innovation, both = np.empty((2, -(-height // _COARSE), -(-width // _COARSE)), np.float32)
+        _compare(depth_m, stddev_m, self._state[0], self._state[1], innovation, both)
         side = (max(1, round(self.motion_window_px / _COARSE)),) * 2
         mean: Float32Array = np.asarray(
             cv2.blur(innovation, side, borderType=cv2.BORDER_CONSTANT), np.float32
         )
-        share = cv2.blur(both.astype(np.float32), side, borderType=cv2.BORDER_CONSTANT)
+        share = cv2.blur(both, side, borderType=cv2.BORDER_CONSTANT)
         mean /= np.maximum(share, np.float32(0.02))
         mean *= mean
         mean -= np.float32(MEAN_INNOVATION_VARIANCE)
@@ -219,6 +215,28 @@ class TemporalFilter:
         mean *= np.float32(DRIFT_CAUTION)
         drift = cv2.resize(mean, (width, height), interpolation=cv2.INTER_LINEAR)
         return np.asarray(drift, np.float32)
+
+
+@kernel
+def _compare(
+    depth_m: FloatImage,
+    stddev_m: FloatImage,
+    state_m: FloatImage,
+    state_variance: FloatImage,
+    innovation: FloatImageOut,
+    both: FloatImageOut,
+) -> None:
+    """Find the innovations in standard deviations, on the coarse grid; 0 where there is none."""
+    for row in range(len(innovation)):
+        y = _COARSE * row
+        for column in range(innovation.shape[1]):
+            x = _COARSE * column
+            z_m, before_m, scatter_m = depth_m[y, x], state_m[y, x], stddev_m[y, x]
+            seen = (before_m > _ZERO) & (z_m > _NEAREST_M) & (z_m < _FARTHEST_M)
+            ratio = (z_m - before_m) / math.sqrt(scatter_m * scatter_m + state_variance[y, x])
+            ratio = min(max(ratio, -RESET_STDDEVS), RESET_STDDEVS)
+            innovation[row, column] = ratio if seen else _ZERO
+            both[row, column] = _ONE if seen else _ZERO
 
 
 @kernel

@@ -219,14 +219,15 @@ class InpaintDepth:
         marks = origins(depth, provenance)
         # What is made of depth that came from colour is worth no more than that.
         source = least_trusted(marks) if provenance is not None else None
-        marks[filled] = max(source or Provenance.INPAINTED, Provenance.INPAINTED, key=TRUST.index)
+        invented = max(source or Provenance.INPAINTED, Provenance.INPAINTED, key=TRUST.index)
+        np.copyto(marks, np.uint8(invented), where=filled)
         if guide is not None:
             with np.errstate(divide='ignore', invalid='ignore'):
                 off = np.abs(1 / depth_m - guide.inverse_depth)
                 own = filled & (guide.weight > 0) & (off <= _OWN * guide.inverse_depth)
             marks[own] = at_most(marks[own], Provenance.ALIGNED)
             np.copyto(stddev_m, np.fmax(stddev_m, depth_m * guide.error), where=own)
-        marks[np.isnan(depth_m)] = Provenance.INVALID
+        np.copyto(marks, np.uint8(Provenance.INVALID), where=np.isnan(depth_m))
         header = depth.header
         return {
             'depth': replace(depth, depth_m=depth_m),

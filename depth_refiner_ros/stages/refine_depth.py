@@ -150,7 +150,7 @@ class RefineDepth:
         if p.flying_pixel_filter:
             flying = flying_pixels(depth_m, stddev_m)
             depth_m = depth_m.copy()
-            depth_m[flying] = np.nan
+            np.copyto(depth_m, np.float32(np.nan), where=flying)
         motion = STANDING_STILL
         if p.temporal_filter and p.motion != 'none':
             motion = self._ego_motion(depth_m, camera, noise, depth.header.stamp_ns)
