@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from .kernels import FloatRow, FloatRowOut, kernel
+from .kernels import ByteRowOut, FloatRow, FloatRowOut, kernel
 
 Float32Array = npt.NDArray[np.float32]
 Float64Array = npt.NDArray[np.float64]
@@ -216,10 +216,23 @@ def origins(depth: DepthImage, provenance: ProvenanceImage | None) -> UInt8Array
     if provenance is None:
         marks = np.full(depth.depth_m.shape, Provenance.MEASURED, np.uint8)
     else:
-        known = np.where(_ranks < len(TRUST), _codes, np.uint8(TRUST[-1]))
-        marks = _by_code(known, provenance.provenance)
-    marks *= (depth.depth_m == depth.depth_m).view(np.uint8)  # not NaN: INVALID is 0
+        marks = provenance.provenance.copy()
+    _mark(depth.depth_m.ravel(), marks.ravel())
     return marks
+
+
+_LEAST_TRUSTED = np.uint8(TRUST[-1])
+_FIRST_CODE, _LAST_CODE = np.uint8(min(TRUST)), np.uint8(max(TRUST))
+_INVALID = np.uint8(Provenance.INVALID)
+
+
+@kernel
+def _mark(depth_m: FloatRow, provenance: ByteRowOut) -> None:
+    for x in range(len(depth_m)):
+        origin = provenance[x]
+        known = (origin >= _FIRST_CODE) & (origin <= _LAST_CODE)
+        origin = origin if known else _LEAST_TRUSTED
+        provenance[x] = origin if depth_m[x] == depth_m[x] else _INVALID  # NaN
 
 
 _ZERO, _INFINITY, _NAN = np.float32(0), np.float32(np.inf), np.float32(np.nan)

@@ -75,6 +75,8 @@ _SOURCES = 5
 _ROW, _COLUMN = 16, 0xFFFF
 # Pixels whose medians are found together: few enough for the cache, and all vectors full.
 _BLOCK, _VECTORS = 256, 64
+# Where the median of 5x5 values can be when their columns and rows are sorted.
+_MIDDLE = (3, 4, 7, 8, 9, 11, 12, 13, 15, 16, 17, 20, 21)
 _NAN, _INF = np.float32(np.nan), np.float32(np.inf)
 _ZERO, _HALF, _ONE, _TWO = np.float32(0), np.float32(0.5), np.float32(1), np.float32(2)
 
@@ -569,7 +571,9 @@ def _settle(
         z_m, stddev_m = window[25], window[26]
         for i in range(count):
             # Zero stands for pixels that stay empty.
-            inverse_depth = window[1, i] if window[1, i] > _ZERO else chosen[done + i]
+            inverse_depth = (
+                window[_MIDDLE[1], i] if window[_MIDDLE[1], i] > _ZERO else chosen[done + i]
+            )
             z_m[i] = _ONE / inverse_depth
             known = (chosen[done + i] > _ZERO) & (z_m[i] <= farthest_m)
             own_m, its_m = z_m[i] * doubt[done + i], source_m[done + i]
@@ -602,29 +606,50 @@ def _repeat_border(image: FloatImageOut) -> None:
 
 
 def _median(rows: FloatImageOut, count: int) -> None:
-    """Bring the medians of 25 rows into the second.
+    """Bring the medians of 25 rows into the one of `_MIDDLE` that comes second.
 
-    Neither the least nor the greatest of more than half of the values is the median: both are
-    dropped for one of the others, until three are left.
+    Columns and then rows of the window are sorted, which leaves `_MIDDLE`. Neither the least nor
+    the greatest of more than half of them is the median: both are dropped for one of the others,
+    until three are left.
     """
-    for size in range(14, 2, -1):
+    for number in range(5):
+        _sort_five(rows, number, 5, count)
+    for number in range(5):
+        _sort_five(rows, 5 * number, 1, count)
+    for size in range(8, 2, -1):
         half = size // 2
         for number in range(half):
-            _sort(rows[number, :count], rows[size - 1 - number, :count])
+            _sort(rows[_MIDDLE[number]], rows[_MIDDLE[size - 1 - number]], count)
         for number in range(1, size - half):
-            _sort(rows[0, :count], rows[number, :count])
+            _sort(rows[_MIDDLE[0]], rows[_MIDDLE[number]], count)
         for number in range(half, size - 1):
-            _sort(rows[number, :count], rows[size - 1, :count])
+            _sort(rows[_MIDDLE[number]], rows[_MIDDLE[size - 1]], count)
         if size > 3:
-            _copy(rows[28 - size, :count], rows[0])
+            _copy(rows[_MIDDLE[16 - size], :count], rows[_MIDDLE[0]])
+
+
+def _sort_five(rows: FloatImageOut, first: int, step: int, count: int) -> None:
+    for x in range(count):
+        a, b, c = rows[first, x], rows[first + step, x], rows[first + 2 * step, x]
+        d, e = rows[first + 3 * step, x], rows[first + 4 * step, x]
+        a, b = min(a, b), max(a, b)
+        d, e = min(d, e), max(d, e)
+        c, e = min(c, e), max(c, e)
+        c, d = min(c, d), max(c, d)
+        b, e = min(b, e), max(b, e)
+        a, d = min(a, d), max(a, d)
+        a, c = min(a, c), max(a, c)
+        b, d = min(b, d), max(b, d)
+        b, c = min(b, c), max(b, c)
+        rows[first, x], rows[first + step, x], rows[first + 2 * step, x] = a, b, c
+        rows[first + 3 * step, x], rows[first + 4 * step, x] = d, e
+
+
+def _sort(low: FloatRowOut, high: FloatRowOut, count: int) -> None:
+    for x in range(count):
+        low[x], high[x] = min(low[x], high[x]), max(low[x], high[x])
 
 
 def _copy(row: FloatRow, out: FloatRowOut) -> None:
     for x in range(len(row)):
         out[x] = row[x]
-
-
-def _sort(low: FloatRowOut, high: FloatRowOut) -> None:
-    for i in range(len(low)):
-        lower, higher = min(low[i], high[i]), max(low[i], high[i])
-        low[i], high[i] = lower, higher

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+import math
 from types import MappingProxyType
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from ..data import Float32Array
+from ..kernels import FloatRow, FloatRowOut, kernel
 
 # What a camera may report; everything else is no return.
 NEAREST_M, FARTHEST_M = 1e-3, 1e3
@@ -109,20 +111,17 @@ class StructuredLightNoise:
 
     def floor_m(self, depth_m: Float32Array, fx: float) -> Float32Array:
         """Error of rounding to the disparity step: uniform, so step / sqrt(12)."""
-        floor: Float32Array = self.quantization_m(depth_m, fx)
-        floor *= np.float32(12**-0.5)
-        return floor
+        return _quadratic(depth_m, self._step_per_m() * 12**-0.5)
 
     def quantization_m(self, depth_m: Float32Array, fx: float) -> Float32Array:
         """z^2 / (f b 8): 2.9 mm at 1 m, 72 mm at 5 m. `fx` has no part in it.
 
         The chip matches at its own resolution, whatever the driver resamples to.
         """
-        step: Float32Array = depth_m * depth_m
-        step *= np.float32(
-            1 / (self.focal_px * self.baseline_m * KINECT_V1_DISPARITY_STEPS_PER_PX)
-        )
-        return step
+        return _quadratic(depth_m, self._step_per_m())
+
+    def _step_per_m(self) -> float:
+        return 1 / (self.focal_px * self.baseline_m * KINECT_V1_DISPARITY_STEPS_PER_PX)
 
 
 @dataclass(frozen=True)
@@ -153,19 +152,14 @@ class StereoNoise:
 
     def quantization_m(self, depth_m: Float32Array, fx: float) -> Float32Array:
         """Depth between two disparities, at least one depth unit."""
-        step: Float32Array = depth_m * depth_m
-        step *= np.float32(self.disparity_step_px / (fx * self.baseline_m))
-        np.maximum(step, np.float32(self.depth_unit_m), out=step)
-        return step
+        per_m = self.disparity_step_px / (fx * self.baseline_m)
+        return _quadratic(depth_m, per_m, least=self.depth_unit_m)
 
     def _depth_error_m(
         self, depth_m: Float32Array, fx: float, disparity_px: float
     ) -> Float32Array:
-        error: Float32Array = depth_m * depth_m
-        error *= np.float32(disparity_px / (fx * self.baseline_m))
-        error *= error
-        error += np.float32(self.depth_unit_m**2 / 12)
-        return np.sqrt(error, out=error)
+        per_m = disparity_px / (fx * self.baseline_m)
+        return _quadratic(depth_m, per_m, variance=self.depth_unit_m**2 / 12)
 
 
 @dataclass(frozen=True)
@@ -186,10 +180,7 @@ class TimeOfFlightNoise:
         self, depth_m: Float32Array, fx: float, incidence_rad: Float32Array | None = None
     ) -> Float32Array:
         """A + b z + c z^2 + grazing * z^1.5 * (angle / (pi/2 - angle))^2."""
-        stddev: Float32Array = depth_m * np.float32(self.quadratic_per_m)
-        stddev += np.float32(self.linear)
-        stddev *= depth_m
-        stddev += np.float32(self.constant_m)
+        stddev = _quadratic(depth_m, self.quadratic_per_m, self.linear, self.constant_m)
         if incidence_rad is not None and self.grazing:
             stddev += np.float32(self.grazing) * depth_m**1.5 * _grazing(incidence_rad) ** 2
         return stddev
@@ -205,6 +196,39 @@ class TimeOfFlightNoise:
         step = np.full(depth_m.shape, self.depth_unit_m, np.float32)
         step[np.isnan(depth_m)] = np.nan
         return step
+
+
+def _quadratic(
+    depth_m: Float32Array,
+    quadratic: float,
+    linear: float = 0.0,
+    constant: float = 0.0,
+    *,
+    variance: float = 0.0,
+    least: float = 0.0,
+) -> Float32Array:
+    """Evaluate a polynomial of the depth, with a variance of its own added and a least value."""
+    error_m = np.empty(depth_m.shape, np.float32)
+    coefficients = quadratic, linear, constant, variance, least
+    _evaluate(depth_m.ravel(), *coefficients, error_m.ravel())
+    return error_m
+
+
+@kernel
+def _evaluate(
+    depth_m: FloatRow,
+    quadratic: np.float32,
+    linear: np.float32,
+    constant: np.float32,
+    variance: np.float32,
+    least: np.float32,
+    error_m: FloatRowOut,
+) -> None:
+    for x in range(len(depth_m)):
+        z_m = depth_m[x]
+        error = z_m * z_m * quadratic + linear * z_m + constant
+        error = np.float32(math.sqrt(error * error + variance))
+        error_m[x] = least if error < least else error
 
 
 def _grazing(incidence_rad: Float32Array) -> Float32Array:

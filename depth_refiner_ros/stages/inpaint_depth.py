@@ -37,6 +37,7 @@ from ..inference import (
     is_any_installed,
 )
 from ..inference.parameters import device_parameter, threads_parameter
+from ..kernels import ByteRowOut, FloatRow, MaskRow, kernel
 from ..parameters import Parameters, parameter
 from ..stage import Capabilities, Input, Topic
 
@@ -46,6 +47,7 @@ _STDDEV_RATIO = 4.0
 """The filter fills pixels where the model's standard deviation is this many times the filter's."""
 _OWN = 0.002
 """What is this near to a guide, as a share, is the guide's own."""
+_INVALID = np.uint8(Provenance.INVALID)
 _STRAY_PASSES = 3
 """A model's cells leave speckles in wide holes; each pass wears them down by two pixels."""
 
@@ -220,14 +222,13 @@ class InpaintDepth:
         # What is made of depth that came from colour is worth no more than that.
         source = least_trusted(marks) if provenance is not None else None
         invented = max(source or Provenance.INPAINTED, Provenance.INPAINTED, key=TRUST.index)
-        np.copyto(marks, np.uint8(invented), where=filled)
+        _mark(depth_m.ravel(), filled.ravel(), int(invented), marks.ravel())
         if guide is not None:
             with np.errstate(divide='ignore', invalid='ignore'):
                 off = np.abs(1 / depth_m - guide.inverse_depth)
                 own = filled & (guide.weight > 0) & (off <= _OWN * guide.inverse_depth)
             marks[own] = at_most(marks[own], Provenance.ALIGNED)
             np.copyto(stddev_m, np.fmax(stddev_m, depth_m * guide.error), where=own)
-        np.copyto(marks, np.uint8(Provenance.INVALID), where=np.isnan(depth_m))
         header = depth.header
         return {
             'depth': replace(depth, depth_m=depth_m),
@@ -346,3 +347,10 @@ class InpaintDepth:
         filled_m = np.where(filled, estimate_m, np.where(measured, depth_m, np.float32(np.nan)))
         stddev_m = np.where(filled, stddev_m, measured_stddev_m).astype(np.float32)
         return Inpainting(filled_m, stddev_m, filled)
+
+
+@kernel
+def _mark(filled_m: FloatRow, filled: MaskRow, invented: int, provenance: ByteRowOut) -> None:
+    for x in range(len(filled_m)):
+        origin = np.uint8(invented) if filled[x] else provenance[x]
+        provenance[x] = origin if filled_m[x] == filled_m[x] else _INVALID  # NaN
