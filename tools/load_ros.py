@@ -195,7 +195,7 @@ def measure(
     for topic, pairs in arrived.items():
         ages_ms = [(at - stamp) / 1e6 for stamp, at in pairs if stamp >= counted[0]]
         topics[topic] = {
-            'frames_s': len(ages_ms) / span_s,
+            'frames_s': hz * len(ages_ms) / len(counted),
             'lost': len(counted) - len(ages_ms),
             'p50_ms': float(np.percentile(ages_ms or [np.nan], 50)),
             'p99_ms': float(np.percentile(ages_ms or [np.nan], 99)),
