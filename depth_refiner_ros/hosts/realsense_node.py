@@ -42,9 +42,9 @@ class RealSenseNode(Node):  # type: ignore[misc]
         given = {
             key: item.value for key, item in self._parameter_overrides.items() if key in known
         }
-        self._parameters = updated_parameters(RealSenseParameters(), given)
+        self._settings = updated_parameters(RealSenseParameters(), given)
         for key, declared in known.items():
-            value = getattr(self._parameters, key)
+            value = getattr(self._settings, key)
             self.declare_parameter(key, value, descriptor(declared), ignore_override=True)
         self._outputs = {
             port: self.create_publisher(
@@ -63,7 +63,7 @@ class RealSenseNode(Node):  # type: ignore[misc]
         super().destroy_node()
 
     def _work(self) -> None:
-        for frame in reopened(lambda: RealSense(self._parameters), self._stopped, self._report):
+        for frame in reopened(lambda: RealSense(self._settings), self._stopped, self._report):
             self._publish(frame)
             if self._stopped.is_set():
                 return
