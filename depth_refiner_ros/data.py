@@ -473,6 +473,33 @@ class HandPoses:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class CameraOdometry:
+    """Where a camera has gone since it was first followed, as its depth tells.
+
+    Attributes:
+        pose: The camera's frame at its time, placed in the frame where it started.
+        covariance: Shape (6, 6), of position (m) and rotation (rad) about the axes of the start.
+        velocity: Shape (6,), m/s and rad/s in the camera's own frame.
+        velocity_covariance: Shape (6, 6), of `velocity`.
+    """
+
+    pose: RigidTransform
+    covariance: Float64Array
+    velocity: Float64Array
+    velocity_covariance: Float64Array
+
+    def __post_init__(self) -> None:
+        _freeze(self, 'covariance', np.float64, 6, 6)
+        _freeze(self, 'velocity', np.float64, 6)
+        _freeze(self, 'velocity_covariance', np.float64, 6, 6)
+
+    @property
+    def header(self) -> Header:
+        """Header of the pose."""
+        return self.pose.header
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class RigidTransform:
     """Where one frame sits in another: p_parent = rotation @ p_child + translation_m.
 
@@ -491,6 +518,12 @@ class RigidTransform:
     def __post_init__(self) -> None:
         _freeze(self, 'rotation', np.float64, 3, 3)
         _freeze(self, 'translation_m', np.float64, 3)
+
+    def matrix(self) -> Float64Array:
+        """Return it as a (4, 4) matrix."""
+        matrix = np.eye(4)
+        matrix[:3, :3], matrix[:3, 3] = self.rotation, self.translation_m
+        return matrix
 
     def inverse(self) -> RigidTransform:
         """Return where the parent frame sits in the child."""

@@ -548,8 +548,16 @@ def wrist_rotation(points_m: npt.NDArray[np.floating], right: bool) -> Float64Ar
     return np.stack([x, np.cross(z, x), z], 1)
 
 
+# tf is remembered for so long, carried on for at most so long, and not known inside longer gaps.
+_REMEMBERED_NS, _CARRIED_ON_NS, _GAP_NS = 2_000_000_000, 100_000_000, 500_000_000
+
+
 class TransformTree:
-    """The latest known transform of every frame to its parent: as much of tf as a stage needs.
+    """The transforms of every frame to its parent: as much of tf as a stage needs.
+
+    The latest serve, or those at a time: between two they are interpolated, after the last they go
+    on at its speed for a tenth of a second, since tf often comes after the image. A transform that
+    came once holds for ever.
 
     Frames are named as in tf2: a slash that ROS 1 put before the name does not count.
 
@@ -566,13 +574,34 @@ class TransformTree:
         later: Callable[[], Iterable[RigidTransform]] | None = None,
     ) -> None:
         self._parents: dict[str, RigidTransform] = {}
+        # Tuples, which another thread may read while they are replaced.
+        self._recent: dict[str, tuple[RigidTransform, ...]] = {}
         self._later = later
         self.update(transforms)
 
     def update(self, transforms: Iterable[RigidTransform]) -> None:
         """Add transforms; a newer one of the same child frame replaces the older."""
         for transform in map(_without_slashes, transforms):
-            self._parents[transform.child_frame_id] = transform
+            child, stamp_ns = transform.child_frame_id, transform.header.stamp_ns
+            self._parents[child] = transform
+            kept = [
+                old
+                for old in self._recent.get(child, ())
+                if old.header.frame_id == transform.header.frame_id
+                and stamp_ns - _REMEMBERED_NS <= old.header.stamp_ns < stamp_ns
+            ]
+            self._recent[child] = (*kept, transform)
+
+    def lookup_at(self, target: str, source: str, stamp_ns: int) -> RigidTransform | None:
+        """Return where `source` sat in `target` at a time, or None where tf does not know."""
+        moments: dict[str, RigidTransform] = {}
+        for child, recent in tuple(self._recent.items()):
+            moment = recent[0] if len(recent) == 1 else _at(recent, stamp_ns)
+            if moment is not None:
+                moments[child] = moment
+        tree = TransformTree()
+        tree._parents = moments
+        return tree.lookup(target, source)
 
     def lookup(self, target: str, source: str) -> RigidTransform | None:
         """Return where `source` sits in `target`, or None while the tree does not connect them."""
@@ -601,6 +630,28 @@ class TransformTree:
                 break
             chain[here.header.frame_id] = here
         return chain
+
+
+def _at(recent: tuple[RigidTransform, ...], stamp_ns: int) -> RigidTransform | None:
+    """Return what transforms of one frame, in the order of their stamps, say of a time."""
+    later = next((i for i, t in enumerate(recent) if t.header.stamp_ns >= stamp_ns), None)
+    if later == 0:
+        return recent[0] if recent[0].header.stamp_ns == stamp_ns else None
+    second = len(recent) - 1 if later is None else later
+    before, after = recent[second - 1], recent[second]
+    start_ns, span_ns = before.header.stamp_ns, after.header.stamp_ns - before.header.stamp_ns
+    if span_ns > _GAP_NS or stamp_ns > after.header.stamp_ns + _CARRIED_ON_NS:
+        return None
+    share = (stamp_ns - start_ns) / span_ns
+    turn, _ = cv2.Rodrigues(before.rotation.T @ after.rotation)
+    turned, _ = cv2.Rodrigues(share * turn)
+    way_m = after.translation_m - before.translation_m
+    return RigidTransform(
+        Header(stamp_ns, before.header.frame_id),
+        before.child_frame_id,
+        before.rotation @ np.asarray(turned, np.float64),
+        before.translation_m + share * way_m,
+    )
 
 
 def _without_slashes(transform: RigidTransform) -> RigidTransform:

@@ -58,7 +58,22 @@ class FrameLookup:
     source: str
 
 
-Input = Topic | FrameLookup
+@dataclass(frozen=True, slots=True)
+class PoseLookup:
+    """An input that tf answers: where the frame of a port sat in a fixed one, at its value's time.
+
+    It is None where tf does not know, or the parameter is empty.
+
+    Attributes:
+        source: Port whose frame is placed.
+        parameter: Parameter of the stage that names the fixed frame.
+    """
+
+    source: str
+    parameter: str
+
+
+Input = Topic | FrameLookup | PoseLookup
 
 
 class StageModel(Protocol):
@@ -439,6 +454,17 @@ def topic_inputs(stage_type: type[Stage] | type[Pipeline]) -> dict[str, Topic]:
     return {p: t for p, t in stage_type.inputs.items() if isinstance(t, Topic)}
 
 
+def needs_tf(pipeline: Pipeline) -> bool:
+    """Tell whether a stage asks for something that tf answers."""
+    for stage in pipeline.stages.values():
+        for item in stage.inputs.values():
+            if isinstance(item, FrameLookup):
+                return True
+            if isinstance(item, PoseLookup) and getattr(stage.parameters, item.parameter):
+                return True
+    return False
+
+
 def looked_up(
     stage: Stage, values: Mapping[str, Any], tree: TransformTree
 ) -> dict[str, RigidTransform | None]:
@@ -452,6 +478,13 @@ def looked_up(
     """
     found: dict[str, RigidTransform | None] = {}
     for port, lookup in stage.inputs.items():
+        if isinstance(lookup, PoseLookup):
+            fixed, placed = getattr(stage.parameters, lookup.parameter), values.get(lookup.source)
+            found[port] = None
+            if fixed and placed is not None:
+                header = placed.header
+                found[port] = tree.lookup_at(fixed, header.frame_id, header.stamp_ns)
+            continue
         if not isinstance(lookup, FrameLookup):
             continue
         target, source = values.get(lookup.target), values.get(lookup.source)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+import math
 import re
 
 from hypothesis import given
@@ -542,3 +543,54 @@ def test_what_comes_later_serves_only_until_it_is_needed_no_more():
     assert calls == [1]
     tree.update([placed('world', 'color', 9)])
     assert tree.lookup('depth', 'color').translation_m[0] == 8
+
+
+def odometry(stamp_ms: int, x_m: float, yaw_deg: float = 0.0) -> RigidTransform:
+    yaw = math.radians(yaw_deg)
+    turn = np.array(
+        [[math.cos(yaw), -math.sin(yaw), 0], [math.sin(yaw), math.cos(yaw), 0], [0, 0, 1]]
+    )
+    header = Header(stamp_ms * 1_000_000, 'odom')
+    return RigidTransform(header, 'base', turn, np.array([x_m, 0.0, 0.0]))
+
+
+MOUNT = RigidTransform(Header(0, 'base'), 'camera', np.eye(3), np.array([0.0, 0.0, 1.0]))
+
+
+def test_tf_is_interpolated_between_two_times():
+    tree = TransformTree([MOUNT, odometry(1000, 1.0, 0), odometry(1100, 1.2, 30)])
+    found = tree.lookup_at('odom', 'camera', 1_025_000_000)
+    assert found.translation_m == pytest.approx([1.05, 0, 1])
+    angle_deg = math.degrees(math.atan2(found.rotation[1, 0], found.rotation[0, 0]))
+    assert angle_deg == pytest.approx(7.5)
+    np.testing.assert_allclose(found.rotation @ found.rotation.T, np.eye(3), atol=1e-12)
+    # The latest is what it was.
+    assert tree.lookup('odom', 'camera').translation_m == pytest.approx([1.2, 0, 1])
+
+
+@pytest.mark.parametrize(
+    ('stamp_ms', 'x_m'), [(1000, 1.0), (1100, 1.2), (1150, 1.3), (1250, None), (999, None)]
+)
+def test_tf_goes_on_for_a_tenth_of_a_second_and_is_not_known_before(stamp_ms, x_m):
+    tree = TransformTree([MOUNT, odometry(1000, 1.0), odometry(1100, 1.2)])
+    found = tree.lookup_at('odom', 'camera', stamp_ms * 1_000_000)
+    assert (found is None) == (x_m is None)
+    if found is not None:
+        assert found.translation_m[0] == pytest.approx(x_m)
+
+
+def test_tf_is_not_known_in_a_long_gap_after_a_jump_or_without_a_path():
+    tree = TransformTree([MOUNT, odometry(1000, 1.0), odometry(1600, 2.0)])
+    assert tree.lookup_at('odom', 'camera', 1_300_000_000) is None
+    assert tree.lookup_at('map', 'camera', 1_600_000_000) is None
+    tree.update([odometry(100, 0.0), odometry(200, 0.1)])  # the clock went back
+    assert tree.lookup_at('odom', 'camera', 150_000_000).translation_m[0] == pytest.approx(0.05)
+    assert tree.lookup_at('odom', 'camera', 1_000_000_000) is None
+    still = TransformTree([MOUNT])
+    assert still.lookup_at('base', 'camera', 5).translation_m[2] == 1.0
+
+
+def test_old_tf_is_forgotten():
+    tree = TransformTree([odometry(10 * i, 0.01 * i) for i in range(1000)])
+    assert tree.lookup_at('odom', 'base', 9_000_000_000).translation_m[0] == pytest.approx(9.0)
+    assert tree.lookup_at('odom', 'base', 7_000_000_000) is None

@@ -32,8 +32,11 @@ from depth_refiner_ros.stage import (
     Topic,
     compose,
     looked_up,
+    needs_tf,
     topic_inputs,
 )
+from depth_refiner_ros.stages.refine_depth import RefineDepth, RefineDepthParameters
+from depth_refiner_ros.stages.register_color import RegisterColor
 
 # -------------------------------------------------------------------------------------- stages
 
@@ -536,3 +539,27 @@ def test_a_pipeline_gathers_what_its_stages_have():
     assert pipeline.stages['first'].capabilities.declined == 'too slow'
     # What stages without models share stays as it is.
     assert pipeline.stages['second'].capabilities.declined == ''
+
+
+def test_a_pose_is_looked_up_at_the_time_of_the_value():
+    def odometry(stamp_ns: int, x_m: float) -> RigidTransform:
+        return RigidTransform(
+            Header(stamp_ns, 'odom'), 'eye', np.eye(3), np.array([x_m, 0.0, 0.0])
+        )
+
+    stage = RefineDepth(RefineDepthParameters(fixed_frame='odom'))
+    depth = DepthImage(Header(50, 'eye'), np.ones((2, 2), np.float32))
+    tree = TransformTree([odometry(0, 1.0), odometry(100, 2.0)])
+    found = looked_up(stage, {'depth': depth}, tree)['fixed_from_camera']
+    assert found.translation_m[0] == pytest.approx(1.5)
+    assert looked_up(stage, {'depth': None}, tree) == {'fixed_from_camera': None}
+    assert looked_up(stage, {'depth': depth}, TransformTree()) == {'fixed_from_camera': None}
+    assert looked_up(RefineDepth(), {'depth': depth}, tree) == {'fixed_from_camera': None}
+
+
+def test_tf_is_needed_where_a_stage_asks_for_it():
+    pipeline = compose({'refine_depth': RefineDepth})
+    assert not needs_tf(pipeline())
+    parameters = pipeline.Parameters(refine_depth=RefineDepthParameters(fixed_frame='odom'))
+    assert needs_tf(pipeline(parameters))
+    assert needs_tf(compose({'register_color': RegisterColor})())

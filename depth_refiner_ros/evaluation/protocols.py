@@ -6,6 +6,9 @@ Three protocols, chosen by what a source has:
   filters over time work as they would live; those with a reference are scored.
 - *static*: nothing moves where a mask says so; the truth of a frame is the temporal median of the
   other frames (of 64 of them, spread over the source, where there are more).
+- *later*: the camera moves through a scene that stands still; the truth of every tenth frame is
+  the median of frames after it, each aligned with it by its depth and seen from it. Filters over
+  time are not judged by what they remember.
 - *punched*: the hole pattern of another frame of the source, flipped, shifted and opened 3x3, is
   cut into the measurements, which are then the truth. It says nothing about noise. A source of one
   frame lends its own pattern.
@@ -13,7 +16,8 @@ Three protocols, chosen by what a source has:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
@@ -23,14 +27,24 @@ import cv2
 import numpy as np
 
 from ..config import port_topics
-from ..data import BoolArray, ColorImage, DepthImage, Float32Array, PinholeCamera
+from ..data import (
+    BoolArray,
+    ColorImage,
+    DepthImage,
+    Float32Array,
+    Header,
+    PinholeCamera,
+    RigidTransform,
+)
 from ..discovery import guessed_topics
+from ..filters.motion import estimate_motion, surface
+from ..filters.noise import SENSORS, SensorNoise
 from ..folders import Folder
-from ..geometry import TransformTree, check_camera_fits
+from ..geometry import TransformTree, check_camera_fits, seen_from
 from ..hosts.bag import BagError, Frames, contents, open_bag
 from ..stage import Topic
 
-ProtocolName = Literal['reference', 'static', 'punched']
+ProtocolName = Literal['reference', 'static', 'later', 'punched']
 
 FARTHEST_SCORED_M = 4.0
 """Truth beyond this is not scored: there the sensors themselves are inexact."""
@@ -291,6 +305,8 @@ def cases(source: Source, protocol: ProtocolName | None = None, seed: int = 0) -
         return _with_reference(source)
     if protocol == 'static':
         return _static(source)
+    if protocol == 'later':
+        return _later(source)
     return _punched(source, seed)
 
 
@@ -338,6 +354,50 @@ def _static(source: Source) -> Iterator[Case]:
             yield Case(frame.name, frame.values)
         else:
             yield Case(frame.name, frame.values, truth_m, _near(truth_m) & source.static)
+
+
+# Of a frame: how often one is scored, how far ahead is looked, and in which steps.
+_SCORED_EVERY, _AHEAD, _AHEAD_STEP, _FEWEST_VIEWS = 10, 20, 2, 5
+
+
+def _later(source: Source) -> Iterator[Case]:
+    noise = SENSORS[source.sensor or 'kinect_v1']
+    window: deque[tuple[int, Frame]] = deque()
+    for number, frame in enumerate(source):
+        window.append((number, frame))
+        if len(window) > _AHEAD:
+            yield _seen_later(window, noise)
+            window.popleft()
+    while window:
+        yield _seen_later(window, noise)
+        window.popleft()
+
+
+def _seen_later(window: Sequence[tuple[int, Frame]], noise: SensorNoise) -> Case:
+    """Return the first frame of a window with the truth that the others make, if it is due."""
+    number, frame = window[0]
+    if not frame.values or number % _SCORED_EVERY:
+        return Case(frame.name, frame.values, corrupt=frame.corrupt)
+    camera: PinholeCamera = frame.values['camera']
+    here = surface(frame.values['depth'].depth_m, camera, noise)
+    views_m, pose = [], np.eye(4)
+    for ahead, (_, later) in enumerate(window):
+        if not (ahead and later.values) or later.values['camera'].width != camera.width:
+            continue
+        depth_m = later.values['depth'].depth_m
+        motion = estimate_motion(surface(depth_m, camera, noise), here, pose)
+        if motion.trouble:
+            continue
+        pose = motion.matrix()
+        if ahead % _AHEAD_STEP == 0:
+            placed = RigidTransform(Header(0, ''), '', motion.rotation, motion.translation_m)
+            views_m.append(seen_from(depth_m, camera, camera, placed).depth_m)
+    if len(views_m) < _FEWEST_VIEWS:
+        return Case(frame.name, frame.values)
+    enough = np.count_nonzero(np.isfinite(views_m), axis=0) >= _FEWEST_VIEWS
+    truth_m = _median(views_m)
+    assert truth_m is not None
+    return Case(frame.name, frame.values, truth_m, _near(truth_m) & enough)
 
 
 def _median(depths_m: list[Float32Array]) -> Float32Array | None:

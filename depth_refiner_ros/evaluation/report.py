@@ -79,6 +79,7 @@ _MOST_NAMED = 5  # corrupt frames; metrics.json has all
 _PROTOCOLS = {
     'reference': 'Compared with the reference depth that the source holds.',
     'static': 'Nothing moves: compared with the temporal median of the other frames.',
+    'later': 'Compared with the median of later frames, each aligned with the one judged.',
     'punched': (
         'No reference: the holes of other frames are cut into the measurements, which are then '
         'the truth. It says how well holes are filled, nothing about noise.'
@@ -334,7 +335,14 @@ def _plots(source: Mapping[str, Any]) -> list[Picture | str]:
     names = list(source['contenders'])
     colors = {name: f'C{i % 10}' for i, name in enumerate(names)} | {names[-1]: 'black'}
     figure = Figure(figsize=(13, 4.2), dpi=100, layout='constrained')
-    distance, holes, latency = figure.subplots(1, 3)
+    moving = _by_flow(source)
+    distance, holes, latency, *more = figure.subplots(1, 4 if moving else 3)
+    for axis in more:
+        for name, points in moving.items():
+            axis.scatter(*zip(*points, strict=True), s=14, color=colors[name])
+        axis.set(xlabel='motion of the view, px a frame', ylabel='measured pixels, mm')
+        axis.set(title='error against speed, by frame', ylim=(0, None))
+        axis.grid(alpha=0.3)
     for axis, key, unit in ((distance, 'by_distance', 'm'), (holes, 'by_hole_depth', 'px')):
         for name, c in source['contenders'].items():
             points = [
@@ -371,11 +379,26 @@ def _plots(source: Mapping[str, Any]) -> list[Picture | str]:
     canvas.draw()
     rgb = np.ascontiguousarray(np.asarray(canvas.buffer_rgba())[..., :3])
     words = (
-        'Mean absolute error against the distance of the truth (left) and against how far a hole '
-        f'pixel lies from the nearest measurement (middle), in bins of {_FEWEST_PIXELS} pixels or '
-        'more; how often a frame took how long (right).'
+        'Mean absolute error against the distance of the truth and against how far a hole '
+        f'pixel lies from the nearest measurement, in bins of {_FEWEST_PIXELS} pixels or '
+        'more; how often a frame took how long.'
     )
+    if moving:
+        words += ' Right: every scored frame, by how fast the camera moved.'
     return [Picture(rgb, words, lossless=True)]
+
+
+def _by_flow(source: Mapping[str, Any]) -> dict[str, list[tuple[float, float]]]:
+    """Return motion and error of every frame by contender, if the camera moved."""
+    found = {
+        name: [
+            (figures['flow_px'], figures['observed.mae_mm'])
+            for figures in c['by_frame'].values()
+            if figures.get('flow_px') is not None and figures['observed.mae_mm'] is not None
+        ]
+        for name, c in source['contenders'].items()
+    }
+    return {name: points for name, points in found.items() if points}
 
 
 # ---------------------------------------------------------------------------------- page

@@ -27,6 +27,8 @@ from ..data import (
     StddevImage,
     UInt8Array,
 )
+from ..filters.motion import EgoMotion
+from ..filters.noise import SENSORS
 from ..metrics import (
     HOLE_DISTANCE_EDGES_PX,
     REFERENCE_EDGES_M,
@@ -376,6 +378,7 @@ def evaluate(job: Job, on_frame: Callable[[], None] = lambda: None) -> Evaluatio
     if static is None and punched:
         static = at_rest(source)
     draw_before = -1
+    noise, ego = SENSORS[job.sensor or source.sensor or 'kinect_v1'], EgoMotion()
     for case, draw in cases_of(job, source):
         if draw != draw_before:
             draw_before = draw
@@ -384,6 +387,9 @@ def evaluate(job: Job, on_frame: Callable[[], None] = lambda: None) -> Evaluatio
             if static is not None:
                 flicker = {c.name: Flicker(static) for c in contenders}
         truth_m, regions = _truth(case)
+        if case.values and draw == 0 and protocol in ('reference', 'later'):
+            depth = case.values['depth']
+            ego(depth.depth_m, case.values['camera'], noise, depth.header.stamp_ns)
         if draw == 0:
             frame_count += 1
             scored_count += truth_m is not None
@@ -401,6 +407,7 @@ def evaluate(job: Job, on_frame: Callable[[], None] = lambda: None) -> Evaluatio
                 flicker[c.name].add(_hidden(result.depth_m, hidden))
             if truth_m is not None and regions is not None:
                 scores[c.name].add(case, truth_m, regions, result)
+                scores[c.name].frames[case.name].setdefault('flow_px', ego.flow_px)
         on_frame()
     _take_temporal(flicker, scores)
     return Evaluation(

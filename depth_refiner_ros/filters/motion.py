@@ -56,8 +56,10 @@ _UNSETTLED_M = 2e-3
 _LONGEST_STEP = 4.0
 # Less than this in the full image is no motion, or not yet enough of it.
 _STILL_PX, _FLOW_STEP = 0.3, 8
+# A motion that fits so much less of the view than none does is wrong.
+_WORSE = 0.05
 # What odometry of wheels says from one frame to the next.
-_TF_COVARIANCE = np.diag([3e-3**2] * 3 + [2e-3**2] * 3)
+_TF_COVARIANCE = np.diag([1e-3**2] * 3 + [5e-4**2] * 3)
 _FEWEST_POINTS = 300
 _LEAST_OVERLAP, _LEAST_FIT = 0.4, 0.5
 _NEAREST_M, _FARTHEST_M = np.float32(NEAREST_M), np.float32(FARTHEST_M)
@@ -357,6 +359,11 @@ class EgoMotion:
         covariance: (6, 6) of `pose`, of translation and rotation about the first camera's axes.
         lost: How often the motion was not known: `pose` then stays where it was.
         last_trouble: Why, the last time.
+        velocity: (6,), m/s and rad/s in the camera's own frame, by the last step.
+        velocity_covariance: (6, 6) of `velocity`.
+        flow_px: By how many pixels the view moved since the last frame, root mean square; NaN if
+            that is not known.
+        tf_off_m: How far tf was off in the last frame, where both it and the depth say something.
     """
 
     def __init__(self, *, max_gap_s: float = 0.5) -> None:
@@ -372,6 +379,8 @@ class EgoMotion:
         """Forget everything seen so far."""
         self.pose, self.covariance = np.eye(4), np.zeros((6, 6))
         self.lost, self.last_trouble = 0, ''
+        self.tf_off_m, self.flow_px = 0.0, math.nan
+        self.velocity, self.velocity_covariance = np.zeros(6), np.zeros((6, 6))
         self._before: Surface | None = None
         self._fixed: Float64Array | None = None
         self._stamp_ns = self._step_ns = 0
@@ -423,11 +432,16 @@ class EgoMotion:
                 share = min(gap_ns / self._step_ns, _LONGEST_STEP) if self._step_ns else 0.0
                 start = self._there @ _scaled(self._step, share)
             motion = _estimated(now, before, start, given)
-        self._stamp_ns = stamp_ns
+        self.tf_off_m = 0.0
+        if given is not None and not motion.trouble:
+            self.tf_off_m = float(np.linalg.norm(given[:3, 3] - motion.translation_m))
+        self._stamp_ns, self.flow_px = stamp_ns, math.nan
         if motion.trouble:
             if before is not None:
                 self.lost += 1
                 self.last_trouble = motion.trouble
+                # The camera may have gone anywhere.
+                self.covariance = self.covariance + np.eye(6)
             self._base, self._base_covariance = self.pose, self.covariance
             self._step, self._step_ns = np.eye(4), 0
         else:
@@ -436,6 +450,10 @@ class EgoMotion:
             self.pose = self._base @ there
             turned = np.kron(np.eye(2), self._base[:3, :3])
             self.covariance = self._base_covariance + turned @ motion.covariance @ turned.T
+            self.flow_px = _flow_px(now, self._step, camera)
+            per_s = 1e9 / max(gap_ns, 1)
+            self.velocity = per_s * np.concatenate([self._step[:3, 3], _turn(self._step)])
+            self.velocity_covariance = per_s**2 * motion.covariance
             if _flow_px(now, there, camera) < _STILL_PX:
                 self._there = there
                 return STANDING_STILL
@@ -494,7 +512,11 @@ def _followed(now: Surface, before: Surface, given: Float64Array | None) -> Moti
     """Return the motion by tf, if the depth agrees with it."""
     if given is None:
         return _unknown('tf does not have it')
-    misfit = _compared(now, before, given, _WIDE_GATES_STDDEVS[-1]).misfit()
+    found = _compared(now, before, given, _WIDE_GATES_STDDEVS[-1])
+    still = _compared(now, before, np.eye(4), _WIDE_GATES_STDDEVS[-1])
+    misfit = found.misfit()
+    if found.fit < still.fit - _WORSE:
+        misfit = misfit or 'standing still would fit better'
     trouble = f'tf does not agree with what is seen: {misfit}' if misfit else ''
     return Motion(given[:3, :3], given[:3, 3], _TF_COVARIANCE, 0, trouble, source='tf')
 
@@ -547,9 +569,13 @@ def _exponential(step: Float64Array) -> Float64Array:
 
 def _scaled(pose: Float64Array, share: float) -> Float64Array:
     """Return a share of a small motion."""
+    return _exponential(share * np.concatenate([pose[:3, 3], _turn(pose)]))
+
+
+def _turn(pose: Float64Array) -> Float64Array:
+    """Return the rotation vector of a small motion."""
     r = pose[:3, :3]
-    turn = np.array([r[2, 1] - r[1, 2], r[0, 2] - r[2, 0], r[1, 0] - r[0, 1]]) / 2
-    return _exponential(share * np.concatenate([pose[:3, 3], turn]))
+    return np.array([r[2, 1] - r[1, 2], r[0, 2] - r[2, 0], r[1, 0] - r[0, 1]]) / 2
 
 
 @kernel

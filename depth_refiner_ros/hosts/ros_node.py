@@ -47,7 +47,7 @@ from ..data import DepthImage
 from ..kernels import compile_kernels
 from ..messages import COMPRESSED_IMAGE, IMAGE, MESSAGE_TYPE, MessageFamily, encode, transforms
 from ..parameters import Declared, declared_parameters, parameter_values, updated_parameters
-from ..stage import FrameLookup, Topic, topic_inputs
+from ..stage import Topic, needs_tf, topic_inputs
 from .live import Level, LiveRunner, Status
 from .memory import keep_freed_memory
 from .stopping import Stopping
@@ -280,7 +280,7 @@ class StageNode(LifecycleNode):  # type: ignore[misc]
                     self._subscribe_latched(port)
             else:
                 self._unsubscribe(port)
-        if not any(isinstance(item, FrameLookup) for item in self._pipeline_type.inputs.values()):
+        if not needs_tf(self._pipeline):
             return
         for name, durability in (
             ('/tf_static', QoSDurabilityPolicy.TRANSIENT_LOCAL),

@@ -28,7 +28,7 @@ import zenoh.ext
 from ..config import Configuration, port_topics, resolve
 from ..data import DepthImage
 from ..messages import COMPRESSED_IMAGE, IMAGE, MESSAGE_TYPE, encode, transforms
-from ..stage import FrameLookup, Topic, topic_inputs
+from ..stage import Topic, needs_tf, topic_inputs
 from .live import Frame, Level, LiveRunner, Status, Watch, reopened
 from .typestore import FAMILY, STORE, TF_TYPE
 
@@ -516,7 +516,7 @@ class LiveHost(AbstractContextManager['LiveHost']):
                 self._cameras[port] = node.publisher(self.topics[port], MESSAGE_TYPE[topic.type])
             else:
                 self._subscribe_port(configuration, port, topic)
-        if any(isinstance(item, FrameLookup) for item in pipeline.inputs.values()):
+        if needs_tf(pipeline):
             static = Qos(depth=100, transient_local=True)
             self._subscribe('/tf_static', '/tf_static', TF_TYPE, static)
             self._subscribe('/tf', '/tf', TF_TYPE, Qos(depth=100))

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from ..data import (
+    CameraOdometry,
     ColorImage,
     DepthImage,
     HandMarkers,
@@ -36,6 +37,7 @@ from .images import (
     read_stddev,
     stddev_message,
 )
+from .odometry import odometry_message
 from .tf import transforms, transforms_message
 
 __all__ = [
@@ -72,6 +74,7 @@ _ENCODERS: dict[type, Callable[[Any, MessageFamily], Any]] = {
     Hands: hands_message,
     HandMarkers: markers_message,
     HandPoses: poses_message,
+    CameraOdometry: odometry_message,
 }
 
 

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy.typing as npt
 
 from ..data import (
+    CameraOdometry,
     ColorImage,
     DepthImage,
     HandMarkers,
@@ -33,6 +34,7 @@ MESSAGE_TYPE = {
     Hands: 'sensor_msgs/msg/PointCloud2',
     HandMarkers: 'visualization_msgs/msg/MarkerArray',
     HandPoses: 'geometry_msgs/msg/PoseArray',
+    CameraOdometry: 'nav_msgs/msg/Odometry',
 }
 """The message type each value is published as."""
 

@@ -10,10 +10,13 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..data import (
+    CameraOdometry,
     DepthImage,
+    Header,
     PinholeCamera,
     Provenance,
     ProvenanceImage,
+    RigidTransform,
     StddevImage,
     check_companions_fit,
     deviations_m,
@@ -28,11 +31,17 @@ from ..filters.temporal import TemporalFilter
 from ..geometry import check_camera_fits
 from ..kernels import ByteRowOut, FloatRow, FloatRowOut, kernel
 from ..parameters import Parameters, parameter
-from ..stage import Capabilities, Input, Topic
+from ..stage import Capabilities, Input, PoseLookup, Topic
 
 _INVALID, _MEASURED = np.uint8(Provenance.INVALID), np.uint8(Provenance.MEASURED)
 _REFINED, _INPAINTED = np.uint8(Provenance.REFINED), np.uint8(Provenance.INPAINTED)
 _NAN = np.float32(np.nan)
+
+
+ODOMETRY_FRAME = 'depth_odom'
+"""Where the camera started, with its optical axes."""
+_TF_OFF_M = 0.01
+"""Motions of one frame that differ by less agree."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,9 +77,20 @@ class RefineDepthParameters(Parameters):
     )
     motion: str = parameter(
         'auto',
-        'How the filter over time follows the camera. auto: by what the camera sees; none: not at '
-        'all, as on a tripod.',
-        choices=('auto', 'none'),
+        'How the filter over time follows the camera. auto: by what the camera sees, starting '
+        'from tf where fixed_frame is set; tf: by tf alone, where it agrees with what the camera '
+        'sees; none: not at all, as on a tripod.',
+        choices=('auto', 'tf', 'none'),
+    )
+    fixed_frame: str = parameter(
+        '',
+        'Frame of tf that does not move and does not jump, as odom; empty: tf is not asked.',
+        live=False,
+    )
+    odometry: bool = parameter(
+        False,
+        'Publish how the camera moved, in the frame where it started; nothing where that is not '
+        'known. It is what the filter needs, not a replacement for odometry of wheels.',
     )
     temporal_memory: float = parameter(
         30.0, 'Frames that a static pixel is averaged over.', unit='frames', range=(1, 100)
@@ -99,12 +119,14 @@ class RefineDepth:
         'camera': Topic(PinholeCamera, 'depth/camera_info', latched=True),
         'stddev': Topic(StddevImage, 'depth/stddev', optional=True),
         'provenance': Topic(ProvenanceImage, 'depth/provenance', optional=True),
+        'fixed_from_camera': PoseLookup(source='depth', parameter='fixed_frame'),
     }
     outputs: ClassVar[Mapping[str, Topic]] = {
         'depth': Topic(DepthImage, 'depth_refined/image_rect'),
         'camera': Topic(PinholeCamera, 'depth_refined/camera_info'),
         'stddev': Topic(StddevImage, 'depth_refined/stddev'),
         'provenance': Topic(ProvenanceImage, 'depth_refined/provenance'),
+        'odometry': Topic(CameraOdometry, 'depth_odometry'),
     }
 
     def __init__(self, parameters: RefineDepthParameters | None = None) -> None:
@@ -119,14 +141,30 @@ class RefineDepth:
             return {}
         return {'motion': _described(self._motion, self._ego_motion)}
 
+    def _odometry(self, header: Header) -> dict[str, Any]:
+        ego = self._ego_motion
+        if self._motion.trouble or not self.status:
+            return {}
+        pose = RigidTransform(
+            Header(header.stamp_ns, ODOMETRY_FRAME),
+            header.frame_id,
+            ego.pose[:3, :3],
+            ego.pose[:3, 3],
+        )
+        made = CameraOdometry(pose, ego.covariance, ego.velocity, ego.velocity_covariance)
+        return {'odometry': made}
+
     def __call__(
         self,
         depth: DepthImage,
         camera: PinholeCamera,
         stddev: StddevImage | None = None,
         provenance: ProvenanceImage | None = None,
+        fixed_from_camera: RigidTransform | None = None,
     ) -> dict[str, Any]:
         """Return the refined frame.
+
+        `fixed_from_camera` is where tf has the camera in `fixed_frame` at the time of the frame.
 
         Raises:
             ValueError: If camera, stddev or provenance have another size than the depth.
@@ -153,7 +191,16 @@ class RefineDepth:
             np.copyto(depth_m, np.float32(np.nan), where=flying)
         motion = STANDING_STILL
         if p.temporal_filter and p.motion != 'none':
-            motion = self._ego_motion(depth_m, camera, noise, depth.header.stamp_ns)
+            motion = self._ego_motion(
+                depth_m,
+                camera,
+                noise,
+                depth.header.stamp_ns,
+                fixed_from_camera=None
+                if fixed_from_camera is None
+                else fixed_from_camera.matrix(),
+                follow_fixed=p.motion == 'tf',
+            )
         else:
             self._ego_motion.reset()
         self._motion = motion
@@ -192,7 +239,8 @@ class RefineDepth:
                 Provenance.REFINED
             )
         header = depth.header
-        return {
+        made = self._odometry(header) if p.odometry else {}
+        return made | {
             'depth': replace(depth, depth_m=depth_m),
             'camera': replace(camera, header=header),
             'stddev': StddevImage(header, stddev_m),
@@ -224,4 +272,6 @@ def _described(motion: Motion, ego: EgoMotion) -> str:
     cosine = (float(np.trace(motion.rotation)) - 1) / 2
     turned_deg = math.degrees(math.acos(max(-1.0, min(1.0, cosine))))
     open_ = f', {motion.undetermined} of 6 directions unknown' if motion.undetermined else ''
+    if ego.tf_off_m > _TF_OFF_M:
+        open_ += f', tf says {1000 * ego.tf_off_m:.0f} mm away'
     return f'by {motion.source}: {moved_mm:.1f} mm, {turned_deg:.2f} degrees{open_}{lost}'

@@ -17,6 +17,7 @@ from depth_refiner_ros.evaluation.protocols import (
 )
 from depth_refiner_ros.geometry import TransformTree
 from depth_refiner_ros.hosts.bag import BagError, BagWriter
+from depth_refiner_ros.simulation import simulate
 
 SHAPE = (48, 64)
 HEADER = Header(1, 'camera')
@@ -248,7 +249,7 @@ def test_corrupt_frames_of_bags_are_named(tmp_path):
 
 
 def test_a_message_that_is_no_image_is_named(tmp_path, monkeypatch):
-    from depth_refiner_ros.hosts import bag
+    from depth_refiner_ros.hosts.bag import frames as bag
 
     path = writer(tmp_path / 'x.mcap', recorded())
     decode, calls = bag.decode, []
@@ -361,3 +362,37 @@ def test_a_camera_at_rest_is_known_by_its_raw_depth():
     assert not rest[:6, :8].any()
     assert rest.sum() == 12 * 16 - 6 * 8
     assert protocols.at_rest(Still(0.05)) is None
+
+
+class Walk:
+    """A simulated walk as a source."""
+
+    name, sensor, note, static, has_reference = 'walk', 'kinect_v1', '', None, False
+    transforms = TransformTree()
+
+    def __init__(self, frames: int) -> None:
+        self.frames = list(simulate(frames, width=160, height=120, move='translation'))
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __iter__(self):
+        for number, frame in enumerate(self.frames):
+            yield Frame(str(number), {'depth': frame.depth, 'camera': frame.camera})
+
+
+def test_later_frames_are_the_truth_of_a_frame_of_a_moving_camera():
+    walk = Walk(28)
+    found = list(cases(walk, 'later'))
+    assert [case.name for case in found] == [str(number) for number in range(28)]
+    # Frame 20 has too few after it.
+    assert [n for n, case in enumerate(found) if case.truth_m is not None] == [0, 10]
+    for number in (0, 10):
+        exact_m, raw_m = walk.frames[number].truth_m, walk.frames[number].depth.depth_m
+        off = {}
+        for name, depth_m in (('truth', found[number].truth_m), ('raw', raw_m)):
+            both = found[number].scored & np.isfinite(raw_m) & (np.abs(raw_m - exact_m) < 0.1)
+            off[name] = np.nanmedian(np.abs(depth_m - exact_m)[both])
+        assert found[number].scored.mean() > 0.5
+        # The sensor's own step, 9 mm at two metres, is left in what is judged and in the truth.
+        assert off['truth'] < 0.85 * off['raw']

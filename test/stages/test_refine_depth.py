@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -102,6 +104,67 @@ def test_where_the_motion_is_not_known_the_frame_stands_alone():
     out = stage(other, CAMERA)
     np.testing.assert_array_equal(out['depth'].depth_m, other.depth_m)
     assert stage.status['motion'].startswith('not known (time jumped): averaging starts anew')
+
+
+def by_tf(change=lambda number, pose: pose, motion='tf', frames=5) -> RefineDepth:
+    """The stage after some frames of a walk, with tf as the true poses changed."""
+    parameters = RefineDepthParameters(motion=motion, fixed_frame='map')
+    stage, said = RefineDepth(parameters), []
+    for number, shot in enumerate(simulate(frames, width=320, height=240, move='walking')):
+        pose = change(number, shot.world_from_camera)
+        stage(shot.depth, shot.camera, fixed_from_camera=pose)
+        said.append(stage.status['motion'])
+    return said
+
+
+def moved_by(x_m: float, numbers: tuple[int, ...]):
+    def change(number, pose):
+        far = np.array([x_m if number in numbers else 0.0, 0.0, 0.0])
+        return replace(pose, translation_m=pose.translation_m + far)
+
+    return change
+
+
+def test_tf_is_taken_as_it_is():
+    assert all(text.startswith('by tf: ') for text in by_tf()[1:])
+
+
+def test_tf_that_is_off_by_as_much_in_every_frame_does_no_harm():
+    assert all(text.startswith('by tf: ') for text in by_tf(moved_by(0.05, range(9)))[1:])
+
+
+def test_tf_that_is_missing_or_jumps_is_said():
+    said = by_tf(lambda number, pose: None if number == 2 else pose)
+    assert said[2].startswith('not known (tf does not have it)')
+    # A motion takes two poses.
+    assert said[3].startswith('not known (tf does not have it)')
+    assert said[4].startswith('by tf: ')
+    said = by_tf(moved_by(0.6, (3, 4)))
+    assert 'tf does not agree with what is seen' in said[3]
+    assert said[4].startswith('by tf: ')
+
+
+def test_tf_is_where_the_search_starts_and_what_is_seen_decides():
+    said = by_tf(moved_by(0.05, (3,)), motion='auto')
+    assert all(text.startswith('by depth: ') for text in said[1:])
+    assert 'tf says' not in said[2]
+    assert 'tf says' in said[3]
+
+
+def test_odometry_says_where_the_camera_went():
+    stage = RefineDepth(RefineDepthParameters(odometry=True))
+    shots = list(simulate(6, width=320, height=240, move='translation'))
+    made = [stage(shot.depth, shot.camera) for shot in shots]
+    assert 'odometry' not in made[0]
+    last = made[-1]['odometry']
+    start, end = shots[0].world_from_camera, shots[-1].world_from_camera
+    went_m = start.rotation.T @ (end.translation_m - start.translation_m)
+    assert last.pose.translation_m == pytest.approx(went_m, abs=0.01)
+    assert last.velocity[0] == pytest.approx(0.5, abs=0.1)
+    assert last.header == Header(shots[-1].depth.header.stamp_ns, 'depth_odom')
+    stddev_m = np.sqrt(np.diag(last.covariance)[:3])
+    assert (np.abs(last.pose.translation_m - went_m) < 4 * stddev_m).all()
+    assert 'odometry' not in RefineDepth()(shots[0].depth, shots[0].camera)
 
 
 def test_live_switch_forgets_the_past():
