@@ -281,7 +281,7 @@ class _Room:
             x, y = rng.uniform(-0.5, 0.5), rng.uniform(-0.5, 0.5)
             yaw = rng.choice((0.0, math.pi / 2))
             self.add(placed(rug, x, y, 0.002, yaw))
-        for _ in range(round(rng.uniform(0, 0.35) * self.floor_m2)):
+        for _ in range(round(rng.uniform(0.1, 1.0) * self.floor_m2)):
             role = rng.choices(
                 ('standing', 'storage', 'chair', 'plant', 'table', 'floor lamp', 'sofa'),
                 (4, 3, 2, 2, 1, 1, 1),
