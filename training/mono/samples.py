@@ -46,6 +46,10 @@ class Appearance:
     """Samples with light that changes over the picture."""
     blurred_share: float = 0.3
     """Samples out of focus by a pixel or two."""
+    sharpened_share: float = 0.3
+    """Of the others, samples that the camera sharpened."""
+    contrast_share: float = 0.4
+    """Samples with a steep tone curve."""
     compressed_share: float = 0.4
     """Samples that went through JPEG."""
 
@@ -137,6 +141,9 @@ def repainted(
     height, width = light.shape[:2]
     if rng.random() < appearance.blurred_share:
         light = cv2.GaussianBlur(light, (0, 0), rng.uniform(0.4, 1.5))
+    elif rng.random() < appearance.sharpened_share:
+        soft = cv2.GaussianBlur(light, (0, 0), rng.uniform(0.7, 1.5))
+        light = light + rng.uniform(0.3, 1.5) * (light - soft)
     if rng.random() < appearance.mixed_share:
         mixing = np.eye(3) + rng.normal(0, 0.25, (3, 3))
         light = light @ (mixing / mixing.sum(1, keepdims=True).clip(0.3)).T.astype(np.float32)
@@ -150,6 +157,10 @@ def repainted(
         light = light * shade[..., None].clip(0.2)
     tint = rng.uniform(0.8, 1.25, 3) * rng.uniform(0.35, 1.4)
     light = np.clip(light, 1e-4, None) ** np.float32(rng.uniform(0.6, 1.6)) * tint
+    if rng.random() < appearance.contrast_share:
+        # Cameras burn out lamps and windows, and drown corners.
+        middle = rng.uniform(0.2, 0.6)
+        light = middle + rng.uniform(1.1, 2.2) * (light - middle)
     light = light + rng.uniform(0, 0.05) * rng.standard_normal(light.shape, np.float32)
     result: npt.NDArray[np.uint8] = (255 * light.clip(0, 1)).astype(np.uint8)
     if rng.random() < appearance.compressed_share:

