@@ -53,7 +53,7 @@ data/assets/assets.json: training/render/make_assets.py training/render/sweet_ho
 	$(BIN)/python -m training.render.make_assets data/assets
 
 views: assets
-	$(BIN)/python -m training.examples data/views --assets data/assets --views 8 --frames 24000 \
+	$(BIN)/python -m training.examples data/views --assets data/assets --views 12 --frames 24000 \
 		--measurements 0 --room-share 0.6 --seed 1 --height 192 --width 256 --shard-frames 96
 
 hands: rooms
