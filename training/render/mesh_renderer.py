@@ -31,7 +31,9 @@ Numbers = npt.NDArray[np.int64]
 
 _NEAR_M = 0.05
 _BOUNCES = 4
-"""Rays that gather light from around, of each second pixel of each second row."""
+"""Rays that gather light from around, of each pixel of a coarse grid."""
+_GRID_PX = 160
+"""Columns of that grid: light from around changes slowly."""
 _LEVEL_STARTS = np.cumsum([0, *((SIDE >> level) ** 2 for level in range(LEVELS))])
 # Columns of a material: three colours, then these.
 _LAYER, _PICTURE, _TEXELS_U, _TEXELS_V, _SHIFT_U, _SHIFT_V = range(9, 15)
@@ -354,7 +356,8 @@ class MeshRenderer:
     ) -> Array:
         """Return light of lamps and of all around, without the noise of single rays."""
         grid = np.arange(len(t)).reshape(-1, width)
-        few = grid[::2, ::2].ravel()
+        step = max(2, round(width / _GRID_PX))
+        few = grid[::step, ::step].ravel()
         around = np.zeros_like(point)
         chosen = few[hits.triangle[few] >= 0]
         around[chosen] = self._gathered(
@@ -370,7 +373,7 @@ class MeshRenderer:
         shape = (-1, width, 3)
         _smooth(
             arriving.reshape(shape), around.reshape(shape), hits.normal.reshape(shape),
-            point.reshape(shape), t.reshape(-1, width), np.float32(px_m), smooth,
+            point.reshape(shape), t.reshape(-1, width), np.float32(px_m), step, smooth,
         )  # fmt: skip
         return smooth.reshape(-1, 3)
 
@@ -640,17 +643,18 @@ def _light_up(
 
 @njit(cache=True, error_model='numpy')  # type: ignore[untyped-decorator]
 def _smooth(
-    lamps: Any, around: Any, normal: Any, point: Any, t: Any, px_m: Any, smooth: Any
+    lamps: Any, around: Any, normal: Any, point: Any, t: Any, px_m: Any, step: int, smooth: Any
 ) -> None:
     """Average light over neighbours on the same plane.
 
     Args:
         lamps: (H, W, 3), averaged over 5x5.
-        around: (H, W, 3), known at each second pixel of each second row; averaged over 9x9.
+        around: (H, W, 3), known at pixels of a grid; averaged over 5x5 of them.
         normal: (H, W, 3).
         point: (H, W, 3).
         t: (H, W), depth.
         px_m: Size of a pixel at one metre.
+        step: Pixels between those of the grid.
         smooth: (H, W, 3), written: the sum of both.
     """
     height, width = t.shape
@@ -658,16 +662,16 @@ def _smooth(
         for column in range(width):
             n0, n1, n2 = normal[row, column]
             x, y, z = point[row, column]
-            reach = 3 * px_m * t[row, column] + np.float32(1e-3)
+            reach = 1.5 * step * px_m * t[row, column] + np.float32(1e-3)
             for pass_ in range(2):
-                half, step = (2, 1) if pass_ == 0 else (4, 2)
+                stride = 1 if pass_ == 0 else step
+                half = 2 * stride
                 light = lamps if pass_ == 0 else around
                 r = g = b = count = np.float32(0)
                 top, left = max(row - half, 0), max(column - half, 0)
-                if pass_ == 1:
-                    top, left = top + (top & 1), left + (left & 1)
-                for i in range(top, min(row + half + 1, height), step):
-                    for j in range(left, min(column + half + 1, width), step):
+                top, left = top + (-top) % stride, left + (-left) % stride
+                for i in range(top, min(row + half + 1, height), stride):
+                    for j in range(left, min(column + half + 1, width), stride):
                         alike = n0 * normal[i, j, 0] + n1 * normal[i, j, 1] + n2 * normal[i, j, 2]
                         off = (
                             n0 * (point[i, j, 0] - x)
@@ -680,7 +684,7 @@ def _smooth(
                             b += light[i, j, 2]
                             count += 1
                 if count == 0 and pass_ == 1:  # thinner than the grid: what is nearest
-                    i, j = row - (row & 1), column - (column & 1)
+                    i, j = row - row % step, column - column % step
                     r, g, b, count = light[i, j, 0], light[i, j, 1], light[i, j, 2], np.float32(1)
                 share = 1 / max(count, np.float32(1))
                 if pass_ == 0:
