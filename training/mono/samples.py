@@ -50,6 +50,8 @@ class Appearance:
     """Of the others, samples that the camera sharpened."""
     contrast_share: float = 0.4
     """Samples with a steep tone curve."""
+    bordered_share: float = 0.3
+    """Samples with a white or black border, as rectified pictures have it."""
     compressed_share: float = 0.4
     """Samples that went through JPEG."""
 
@@ -125,12 +127,29 @@ class Views(Dataset[View]):
                 picture, depth_m = picture[:, ::-1], depth_m[:, ::-1]
                 intrinsics[2] = width - 1 - intrinsics[2]
             picture = repainted(np.ascontiguousarray(picture), a, rng)
+            depth_m = np.ascontiguousarray(depth_m)
+            if rng.random() < a.bordered_share:
+                add_border(picture, depth_m, rng)
         light = torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1))).float() / 255
         return View(
             light,
             torch.from_numpy(intrinsics),
             torch.from_numpy(np.ascontiguousarray(depth_m))[None],
         )
+
+
+def add_border(
+    picture: npt.NDArray[np.uint8], depth_m: npt.NDArray[np.float32], rng: np.random.Generator
+) -> None:
+    """Paint, in place, the white or black border that rectification and registration leave."""
+    height, width = depth_m.shape
+    widest = max(2, width // 24)
+    top, bottom, left, right = (int(n) for n in rng.integers(0, widest + 1, 4))
+    inside = np.s_[top : height - bottom, left : width - right]
+    kept, known = picture[inside].copy(), depth_m[inside].copy()
+    picture[:] = 255 if rng.random() < 0.6 else 0
+    depth_m[:] = 0
+    picture[inside], depth_m[inside] = kept, known
 
 
 def repainted(

@@ -9,7 +9,7 @@ pytest.importorskip('lightning_fabric', reason="training needs Fabric: pip insta
 from training.examples import Shards
 from training.mono.network import Guess, MonocularDepth
 from training.mono.recordings import relative_errors
-from training.mono.samples import Appearance, Views
+from training.mono.samples import Appearance, Views, add_border
 from training.mono.train import (
     Settings,
     faster_in_bfloat16,
@@ -143,3 +143,15 @@ def test_single_precision_where_bfloat16_is_slower(monkeypatch):
 def test_a_missing_file_to_start_from_is_one_sentence(rooms, tmp_path):
     with pytest.raises(SystemExit, match='cannot be read'):
         initial_network(settings(rooms, tmp_path, initial=tmp_path / 'none.onnx'))
+
+
+def test_a_border_hides_colour_and_truth_alike():
+    picture = np.full((48, 96, 3), 90, np.uint8)
+    depth_m = np.full((48, 96), 2.0, np.float32)
+    add_border(picture, depth_m, np.random.default_rng(1))
+    hidden = depth_m == 0
+    assert 0 < hidden.mean() < 0.3
+    assert set(np.unique(picture[~hidden])) == {90}
+    assert set(np.unique(picture[hidden])) in ({0}, {255})
+    # The middle is never hidden.
+    assert not hidden[4:-4, 4:-4].any()
