@@ -127,9 +127,10 @@ class Views(Dataset[View]):
                 picture, depth_m = picture[:, ::-1], depth_m[:, ::-1]
                 intrinsics[2] = width - 1 - intrinsics[2]
             picture = repainted(np.ascontiguousarray(picture), a, rng)
-            depth_m = np.ascontiguousarray(depth_m)
+            known_m = np.ascontiguousarray(depth_m, np.float32)
             if rng.random() < a.bordered_share:
-                add_border(picture, depth_m, rng)
+                add_border(picture, known_m, rng)
+            depth_m = known_m
         light = torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1))).float() / 255
         return View(
             light,
