@@ -17,7 +17,6 @@ from typing import Annotated, Any, NamedTuple
 from rich import box
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 import tyro
 
@@ -25,6 +24,7 @@ from ..evaluation import extras, report, workers
 from ..evaluation.protocols import ProtocolName
 from ..evaluation.run import DEFAULT_CONTENDERS, Job, contenders_of
 from ..kernels import compile_kernels
+from .replay import progress_bar
 
 
 class Gate(NamedTuple):
@@ -224,16 +224,9 @@ class Evaluate:
         if results:
             console.print(f'{len(results)} of {len(jobs)} sources were finished before')
         todo = [job for job in jobs if job not in results]
-        bar = Progress(
-            TextColumn('evaluate'),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-        )
+        bar = progress_bar(console)
         with bar if console.is_terminal else nullcontext():
-            task = bar.add_task('', total=workers.frame_total(todo))
+            task = bar.add_task('evaluate', total=workers.frame_total(todo))
 
             def advance(frames: int) -> None:
                 bar.advance(task, frames)

@@ -203,9 +203,9 @@ def topics_of(
     return discovery.guessed_topics(topics, recorded, configuration.topics, encodings)
 
 
-def progress(items: Any, description: str, total: int, console: Console) -> Iterator[Any]:
-    """Pass items on, drawing a progress bar where somebody watches."""
-    bar = Progress(
+def progress_bar(console: Console) -> Progress:
+    """Return a bar that counts, and is gone when it is done."""
+    return Progress(
         TextColumn('{task.description}'),
         BarColumn(),
         MofNCompleteColumn(),
@@ -213,6 +213,11 @@ def progress(items: Any, description: str, total: int, console: Console) -> Iter
         console=console,
         transient=True,
     )
+
+
+def progress(items: Any, description: str, total: int, console: Console) -> Iterator[Any]:
+    """Pass items on, drawing a progress bar where somebody watches."""
+    bar = progress_bar(console)
     with bar if console.is_terminal else nullcontext():
         task = bar.add_task(description, total=total)
         for item in items:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..data import PointCloud
-from .family import MESSAGE_TYPE, MessageFamily, header, header_message
+from .family import MESSAGE_TYPE, MessageFamily, header, header_message, point_field
 
 _CLOUD_UINT32 = 6
 _CLOUD_FLOAT32 = 7
@@ -62,14 +62,7 @@ def cloud_message(value: PointCloud, family: MessageFamily) -> Any:
         cv2.mixChannels(sources, [packed], [0, 0, 1, 1, 2, 2, 3, 3])
     height, width, columns = packed.shape
     point_fields = [
-        family.make(
-            'sensor_msgs/msg/PointField',
-            name=name,
-            offset=4 * i,
-            datatype=_CLOUD_FLOAT32,
-            count=1,
-        )
-        for i, name in enumerate(names)
+        point_field(name, 4 * i, _CLOUD_FLOAT32, family) for i, name in enumerate(names)
     ]
     return family.make(
         MESSAGE_TYPE[PointCloud],

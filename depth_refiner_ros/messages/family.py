@@ -70,3 +70,10 @@ def header_message(value: Header, family: MessageFamily) -> Any:
     sec, nanosec = divmod(value.stamp_ns, 1_000_000_000)
     time = family.make('builtin_interfaces/msg/Time', sec=sec, nanosec=nanosec)
     return family.make('std_msgs/msg/Header', stamp=time, frame_id=value.frame_id)
+
+
+def point_field(name: str, offset: int, datatype: int, family: MessageFamily) -> Any:
+    """Build a PointField: where in a point its field `name` lies, and of which type it is."""
+    return family.make(
+        'sensor_msgs/msg/PointField', name=name, offset=offset, datatype=datatype, count=1
+    )

@@ -10,7 +10,7 @@ import numpy as np
 from ..data import HAND_JOINTS, HandMarkers, HandPoses, Hands, Header
 from ..geometry import quaternion_from_rotation, wrist_rotation
 from ..skeletons import skeletons
-from .family import COMPRESSED_IMAGE, MESSAGE_TYPE, MessageFamily, header_message
+from .family import COMPRESSED_IMAGE, MESSAGE_TYPE, MessageFamily, header_message, point_field
 
 _KEYPOINT = np.dtype(
     [(name, np.float32) for name in ('x', 'y', 'z', 'u', 'v', 'confidence', 'right')]
@@ -31,13 +31,7 @@ def hands_message(value: Hands, family: MessageFamily) -> Any:
     points['joint'] = np.arange(joints)
     points['hand'] = value.ids[:, None]
     point_fields = [
-        family.make(
-            'sensor_msgs/msg/PointField',
-            name=name,
-            offset=int(field[1]),
-            datatype=_POINT_FIELD_TYPE[field[0].kind],
-            count=1,
-        )
+        point_field(name, int(field[1]), _POINT_FIELD_TYPE[field[0].kind], family)
         for name, field in (_KEYPOINT.fields or {}).items()
     ]
     return family.make(
