@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
 import resource
@@ -845,6 +846,8 @@ def test_signals_end_a_running_replay(bags, tmp_path, number):
         env=ENVIRONMENT,
         stderr=subprocess.PIPE,
         text=True,
+        # Under nohup SIGHUP is ignored, and a replay leaves it so.
+        preexec_fn=functools.partial(signal.signal, number, signal.SIG_DFL),
     )
     partial = tmp_path / '.out.mcap.partial' / '.out.mcap.partial.mcap'
     deadline_s = time.monotonic() + PATIENCE_S

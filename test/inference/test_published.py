@@ -119,7 +119,7 @@ def test_completion_models_take_measured_depth(tmp_path, make, stem, wanted):
 
 def test_what_looks_alike_from_outside_is_asked_for(tmp_path):
     path = speaking.depth_anything_v2(tmp_path / 'model.onnx', size=(518, 518))
-    with pytest.raises(ModelError, match=r'could be .*depth_anything_v2, .*say which, --as NAME'):
+    with pytest.raises(ModelError, match=r'could be .*depth_anything_v2, .*with --as NAME'):
         recognise(read_graph(path))
     found = recognise(read_graph(path), 'depth_anything_v2')
     assert found.content['size']['rule'] == 'stretch'
