@@ -189,12 +189,14 @@ class StageNode(LifecycleNode):  # type: ignore[misc]
         try:
             compile_kernels(say=self.get_logger().info)
             self._pipeline = self._pipeline_type(self._configuration.parameters)
-        except (ValueError, OSError) as error:
+            outputs = self._pipeline_type.outputs
+            classes = {p: message_class(MESSAGE_TYPE[t.type]) for p, t in outputs.items()}
+        except (ValueError, OSError, ImportError) as error:
             self.get_logger().error(f'cannot configure: {error}')
             return TransitionCallbackReturn.FAILURE
-        for port, topic in self._pipeline_type.outputs.items():
+        for port, topic in outputs.items():
             self._image_publishers[port] = self.create_lifecycle_publisher(
-                message_class(MESSAGE_TYPE[topic.type]),
+                classes[port],
                 topic.name,
                 QoSProfile(depth=1, reliability=QoSReliabilityPolicy.RELIABLE),
                 qos_overriding_options=_QOS_OVERRIDES,
