@@ -81,7 +81,7 @@ def main(settings: Settings) -> None:
         'format': 1,
         'name': settings.model.stem,
         'stage': 'estimate_depth',
-        'description': 'Says depth from colour and intrinsics alone.',
+        'description': 'Estimates depth from colour and intrinsics alone.',
         'sizes': [[480, 640]],
         'units': {'color': 'RGB, 0 to 255', 'intrinsics': 'fx fy cx cy, px', 'estimate_m': 'm',
                   'stddev_m': 'm'},

@@ -66,7 +66,7 @@ class Decoding(nn.Module):
 
 
 class MonocularDepth(nn.Module):
-    """Says depth from colour and intrinsics.
+    """Estimates depth from colour and intrinsics.
 
     Args:
         mixed: Compute in bfloat16 where that is precise enough.
