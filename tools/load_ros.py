@@ -125,15 +125,15 @@ def listen(cameras: int) -> None:
             take(f'{namespace(camera)}/{output.name}')
     executor = SingleThreadedExecutor()
     executor.add_node(node)
-    told = rclpy.task.Future()
+    stopped = rclpy.task.Future()
 
     def wait() -> None:
         sys.stdin.readline()
-        told.set_result(None)
+        stopped.set_result(None)
         executor.wake()
 
     threading.Thread(target=wait, daemon=True).start()
-    executor.spin_until_future_complete(told)
+    executor.spin_until_future_complete(stopped)
     print(json.dumps(arrived))
 
 

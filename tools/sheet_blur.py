@@ -3,7 +3,7 @@
 Usage: python tools/sheet_blur.py [--data FOLDER] [--output FOLDER] [SET/FRAME ...]
 
 Each row is a frame: colour, refined and inpainted depth, and the picture at three apertures,
-focused as said, by default on the nearest thing as large as a face. The time of a frame is that
+focused as given, by default on the nearest thing as large as a face. The time of a frame is that
 of the stage at the widest aperture, least and median of 30 runs in one process.
 """
 

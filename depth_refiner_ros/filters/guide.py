@@ -120,8 +120,8 @@ def fit_guide(estimate_m: Float32Array, measured_m: Float32Array) -> Guide | Non
     )
 
 
-def _misses(said: Float32Array, truth: Float32Array) -> Float32Array:
-    off = np.abs(truth - said) / np.maximum(truth, np.float32(1e-3))
+def _misses(estimated: Float32Array, truth: Float32Array) -> Float32Array:
+    off = np.abs(truth - estimated) / np.maximum(truth, np.float32(1e-3))
     return np.asarray(np.minimum(off, np.float32(_LARGEST_ERROR)), np.float32)
 
 
@@ -160,7 +160,7 @@ def _local_fit(
 
 
 def _missed_steps(
-    said: Float32Array, stepping: Float32Array, both: BoolArray, tested: BoolArray
+    estimated: Float32Array, stepping: Float32Array, both: BoolArray, tested: BoolArray
 ) -> float:
     """Return how far an image is, at its steps, from what another says around there.
 
@@ -174,8 +174,8 @@ def _missed_steps(
     if at.sum() < _FEWEST_EDGES:
         return _MISSED_OF_NONE
     slack = np.ones((2 * _SLACK + 1, 2 * _SLACK + 1), np.uint8)
-    high = np.asarray(cv2.dilate(np.where(both, said, -_NOWHERE), slack), np.float32)
-    low = np.asarray(cv2.erode(np.where(both, said, _NOWHERE), slack), np.float32)
+    high = np.asarray(cv2.dilate(np.where(both, estimated, -_NOWHERE), slack), np.float32)
+    low = np.asarray(cv2.erode(np.where(both, estimated, _NOWHERE), slack), np.float32)
     outside = np.maximum(np.maximum(stepping - high, low - stepping), 0)[at] / stepping[at]
     count = cv2.boxFilter(both.astype(np.float32), -1, window.shape)
     mean = cv2.boxFilter(known, -1, window.shape) / np.maximum(count, np.float32(1e-6))

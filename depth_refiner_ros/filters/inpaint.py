@@ -68,7 +68,7 @@ _BORDER = 2
 _STRAIGHT, _DIAGONAL, _KNIGHT = 65536, 91750, 143976
 _PX = np.float32(1 / 65536)
 _FAR = 1 << 30
-# The measurements that offer a surface to a hole pixel.
+# The measurements whose surfaces a hole pixel may take.
 _NEAREST, _LEFT, _RIGHT, _UP, _DOWN = range(5)
 _SOURCES = 5
 # A place is a row and a column in one number.
@@ -173,15 +173,15 @@ def inpaint(
         picture = np.empty((0, 0, 3), np.uint8)
     else:  # without the noise of its pixels
         picture = np.asarray(cv2.GaussianBlur(np.ascontiguousarray(color), (3, 3), 0), np.uint8)
-    chosen, doubt, source_m = np.empty((3, np.count_nonzero(hole)), np.float32)
-    offers = np.ones((2 * _SOURCES + 4, width + _VECTORS), np.float32)
+    chosen, stddev_share, source_m = np.empty((3, np.count_nonzero(hole)), np.float32)
+    candidates = np.ones((2 * _SOURCES + 4, width + _VECTORS), np.float32)
     _choose(
         turns, inverse, filled_stddev_m, slopes, distance, nearest, up, down, picture, guided,
-        guided_weight, offers, chosen, doubt, source_m,
+        guided_weight, candidates, chosen, stddev_share, source_m,
     )  # fmt: skip
     window = np.ones((27, _BLOCK + width + _VECTORS), np.float32)
     _settle(
-        turns, filled, max_distance_m or math.inf, chosen, doubt, source_m, inverse, window,
+        turns, filled, max_distance_m or math.inf, chosen, stddev_share, source_m, inverse, window,
         filled_m, filled_stddev_m,
     )  # fmt: skip
     if 0 < max_distance_m < math.inf:
@@ -360,15 +360,15 @@ def _choose(
     picture: ByteImages,
     guided: FloatImage,
     guided_weight: FloatImage,
-    offers: FloatImageOut,
+    candidates: FloatImageOut,
     chosen: FloatRowOut,
-    doubt: FloatRowOut,
+    stddev_share: FloatRowOut,
     source_m: FloatRowOut,
 ) -> None:
     pitch, done, count = inverse.shape[1], 0, 0
-    values, apart_px = offers[:_SOURCES], offers[_SOURCES : 2 * _SOURCES]
-    background, away_px = offers[2 * _SOURCES], offers[2 * _SOURCES + 1]
-    offered, its_weight = offers[2 * _SOURCES + 2], offers[2 * _SOURCES + 3]
+    values, apart_px = candidates[:_SOURCES], candidates[_SOURCES : 2 * _SOURCES]
+    background, away_px = candidates[2 * _SOURCES], candidates[2 * _SOURCES + 1]
+    offered, its_weight = candidates[2 * _SOURCES + 2], candidates[2 * _SOURCES + 3]
     for run in range(len(turns) // 2):
         y = turns[2 * run] // pitch
         left, right = turns[2 * run] - y * pitch, turns[2 * run + 1] + 1 - y * pitch
@@ -417,14 +417,14 @@ def _choose(
             background[count] = behind
             count += 1
         if run + 1 == len(turns) // 2 or turns[2 * run + 2] // pitch > y:
-            decided, its_doubt = chosen[done:], doubt[done:]
+            decided, its_share = chosen[done:], stddev_share[done:]
             if len(guided) > 0:
                 _vote_guided(
                     values, apart_px, background, away_px, offered, its_weight, decided,
-                    its_doubt, count,
+                    its_share, count,
                 )  # fmt: skip
             else:
-                _vote(values, apart_px, background, away_px, decided, its_doubt, count)
+                _vote(values, apart_px, background, away_px, decided, its_share, count)
             done, count = done + count, 0
 
 
@@ -475,7 +475,7 @@ def _vote(
     background: FloatRow,
     away_px: FloatRow,
     chosen: FloatRowOut,
-    doubt: FloatRowOut,
+    stddev_share: FloatRowOut,
     count: int,
 ) -> None:
     """Choose the weighted median: it has the least weighted distance to all the others."""
@@ -495,7 +495,7 @@ def _vote(
             total += weight
         chosen[x] = choice
         spread = least / total / choice
-        doubt[x] = _STDDEV_FLOOR + _STDDEV_PER_PX * away_px[x] + _STDDEV_PER_SPREAD * spread
+        stddev_share[x] = _STDDEV_FLOOR + _STDDEV_PER_PX * away_px[x] + _STDDEV_PER_SPREAD * spread
 
 
 def _vote_guided(
@@ -506,7 +506,7 @@ def _vote_guided(
     offered: FloatRow,
     its_weight: FloatRow,
     chosen: FloatRowOut,
-    doubt: FloatRowOut,
+    stddev_share: FloatRowOut,
     count: int,
 ) -> None:
     """As `_vote`, with one candidate more: apart, for most frames have no guide."""
@@ -530,7 +530,7 @@ def _vote_guided(
         least = its_cost if better else least
         chosen[x] = choice
         spread = least / total / choice
-        doubt[x] = _STDDEV_FLOOR + _STDDEV_PER_PX * away_px[x] + _STDDEV_PER_SPREAD * spread
+        stddev_share[x] = _STDDEV_FLOOR + _STDDEV_PER_PX * away_px[x] + _STDDEV_PER_SPREAD * spread
 
 
 @kernel
@@ -539,7 +539,7 @@ def _settle(
     wanted: Mask,
     farthest_m: np.float32,
     chosen: FloatRowOut,
-    doubt: FloatRow,
+    stddev_share: FloatRow,
     source_m: FloatRow,
     inverse: FloatImageOut,
     window: FloatImageOut,
@@ -576,7 +576,7 @@ def _settle(
             )
             z_m[i] = _ONE / inverse_depth
             known = (chosen[done + i] > _ZERO) & (z_m[i] <= farthest_m)
-            own_m, its_m = z_m[i] * doubt[done + i], source_m[done + i]
+            own_m, its_m = z_m[i] * stddev_share[done + i], source_m[done + i]
             its_m = its_m if its_m == its_m else _ZERO  # not NaN
             stddev_m[i] = math.sqrt(own_m * own_m + its_m * its_m) if known else _NAN
             z_m[i] = z_m[i] if known else _NAN

@@ -49,7 +49,7 @@ SENSORS = {
 }
 """Simulated; a Kinect v2's 364 px of 512 columns are 455 px of 640."""
 HIT_M = 0.1
-"""A hand is found if the knuckle of a middle finger is said within this distance of it."""
+"""A hand is found if the knuckle of a middle finger is estimated within this distance of it."""
 SPILL_M = 0.06
 """What was measured this far behind the posed hand is not of the hand: the outline is off."""
 

@@ -60,7 +60,7 @@ class Pyramid(nn.Module):
 
 
 class Joints(NamedTuple):
-    """What is said of windows.
+    """Outputs for windows.
 
     Attributes:
         place: (B, 21, 3) column, row and depth, each -1 to 1 across the window.
@@ -116,7 +116,7 @@ class HandJoints(Pyramid):
 
 
 class Detections(NamedTuple):
-    """What is said of images, for cells of 4x4 pixels.
+    """Outputs for images, for cells of 4x4 pixels.
 
     Attributes:
         hand: (B, 1, h, w) logit of a hand whose centre is there.
