@@ -40,10 +40,11 @@ def sample_scene(seed: int, index: int, assets: Assets | None = None) -> Scene:
     """Return scene number `index` of a seed, furnished with models where there are assets."""
     rng = rng_of(seed, index)
     layout = rng.choices(
-        (_tabletop, _office, _living, _kitchen, _bedroom, _storage, _bare), (6, 3, 3, 3, 2, 2, 1)
+        (_tabletop, _office, _living, _kitchen, _bedroom, _storage, _bare, _corridor, _hall),
+        (6, 3, 3, 3, 2, 2, 1, 2, 2),
     )[0]
     room = _Room(rng, layout.__name__.strip('_'), assets)
-    for _ in range(max(1, round(room.floor_m2 / 12))):
+    for _ in range(max(1, min(round(room.floor_m2 / 12), 8))):
         layout(room)
     room.finish()
     return room.scene
@@ -59,6 +60,11 @@ class _Room:
         low, high = (2.4, 4.2) if small else (5.0, 10.0) if rng.random() < 0.3 else (3.2, 6.5)
         self.half = (rng.uniform(low, high) / 2, rng.uniform(low, high) / 2)
         self.tall = rng.uniform(2.3, 3.0)
+        if name == 'corridor':
+            self.half = (rng.uniform(0.55, 1.2), rng.uniform(2.5, 8.0))
+        elif name == 'hall':
+            self.half = (rng.uniform(4.0, 8.0), rng.uniform(4.0, 8.0))
+            self.tall = rng.uniform(2.5, 4.5)
         self.scene = Scene(size_m=(2 * self.half[0], 2 * self.half[1], self.tall), name=name)
         self.taken: list[Rectangle] = []
         self.windows: list[tuple[int, Vector, float]] = []
@@ -109,7 +115,7 @@ class _Room:
                     )
                 )
                 if wall == door and long > 0.9:
-                    self._door(wall)
+                    self.door(wall)
             if skirting and not self.on_wall[wall]:
                 thing = Thing(
                     [box((0, 0, 0.04), (long, 0.007, 0.04), skirting)], (long, 0.007), 0.08
@@ -210,7 +216,8 @@ class _Room:
         x, y = self.spot(wall, along, 0.4)
         self.taken.append((x, y, 0.5, 0.5))
 
-    def _door(self, wall: int) -> None:
+    def door(self, wall: int) -> None:
+        """Put a door somewhere into a wall."""
         rng, (long, _) = self.rng, self.extent(wall)
         along = rng.uniform(0.55 - long, long - 0.55)
         a, stuff, frame, steel = (
@@ -281,7 +288,8 @@ class _Room:
             x, y = rng.uniform(-0.5, 0.5), rng.uniform(-0.5, 0.5)
             yaw = rng.choice((0.0, math.pi / 2))
             self.add(placed(rug, x, y, 0.002, yaw))
-        for _ in range(round(rng.uniform(0.1, 1.0) * self.floor_m2)):
+        most = 0.3 if self.scene.name == 'corridor' else 1.0
+        for _ in range(round(rng.uniform(0.1, most) * self.floor_m2)):
             role = rng.choices(
                 ('standing', 'storage', 'chair', 'plant', 'table', 'floor lamp', 'sofa'),
                 (4, 3, 2, 2, 1, 1, 1),
@@ -690,6 +698,25 @@ def _bare(room: _Room) -> None:
     rng = room.rng
     for _ in range(rng.randint(0, 3)):
         room.stand(rng.choice((chair, carton, cylinder_bin, plant, floor_lamp))(rng))
+
+
+def _corridor(room: _Room) -> None:
+    rng = room.rng
+    for wall in range(4):
+        if rng.random() < 0.6:
+            room.door(wall)
+    if rng.random() < 0.3:
+        _stand_cabinet(room)
+    room.focus(0, rng.uniform(-0.8, 0.8) * room.half[1], 0, 0.5)
+
+
+def _hall(room: _Room) -> None:
+    rng = room.rng
+    half = (rng.uniform(0.4, 1.0), rng.uniform(0.3, 0.6))
+    _stand_table(room, half, rng.uniform(0.4, 1.0), rng.randint(0, 12))
+    room.stand(room.pick(*rng.choice((('chair', chair), ('sofa', sofa), ('storage', carton)))))
+    if rng.random() < 0.4:
+        _stand_cabinet(room)
 
 
 def _stand_cabinet(room: _Room) -> None:
