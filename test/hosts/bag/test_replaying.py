@@ -23,6 +23,7 @@ from depth_refiner_ros.hosts.bag import (
     waiting,
 )
 from depth_refiner_ros.stage import topic_inputs
+from depth_refiner_ros.stages.refine_depth import RefineDepth, RefineDepthParameters
 
 from .recordings import (
     CAMERA,
@@ -196,6 +197,53 @@ def test_the_first_transform_serves_the_frames_before_it(tmp_path):
         found = Frames(reader, topic_inputs(pipeline_type('project_points')), TOPICS)
         x_m = [found.transforms.lookup('a', 'b').translation_m[0] for _ in found]
     assert x_m == [1, 1, 2]
+
+
+@pytest.mark.parametrize('late_ns', [0, 40_000_000])
+def test_refine_depth_gets_the_pose_of_its_own_time(tmp_path, monkeypatch, late_ns):
+    """tf comes at 20 Hz and, if late, 40 ms after its stamp; the camera drives 1 m/s along x."""
+    asked = []
+
+    def noted(self, depth, camera, fixed_from_camera=None, **_):
+        pose = fixed_from_camera
+        asked.append(None if pose is None else pose.translation_m[0])
+        return {'depth': depth, 'camera': camera}
+
+    monkeypatch.setattr(RefineDepth, '__call__', noted)
+    items = [
+        (topic, log_ns + 200_000_000, at(value, value.header.stamp_ns + 200_000_000))
+        for topic, log_ns, value in frames(8)
+    ]
+    poses = [
+        (
+            t + late_ns,
+            RigidTransform(Header(t, 'odom'), 'optical', np.eye(3), np.array([1e-9 * t, 0, 0])),
+        )
+        for t in range(0, 600_000_000, 50_000_000)
+    ]
+    path = tmp_path / 'x.mcap'
+    with BagWriter(path) as writer:
+        for _, t, entry in sorted(
+            [(t, t, (topic, value)) for topic, t, value in items]
+            + [(t, t, pose) for t, pose in poses],
+            key=lambda item: item[0],
+        ):
+            if isinstance(entry, RigidTransform):
+                writer.write_transforms('/tf', t, [entry])
+            else:
+                writer.write(entry[0], t, entry[1])
+    pipeline = pipeline_type('refine_depth')
+    topics = {'depth': '/depth', 'camera': '/camera_info'} | {
+        port: '/none' for port in topic_inputs(pipeline) if port not in ('depth', 'camera')
+    }
+    parameters = RefineDepthParameters(motion='tf', fixed_frame='odom')
+    with open_bag(path) as reader:
+        found = Frames(reader, topic_inputs(pipeline), topics)
+        stamps = [
+            r.inputs['depth'].header.stamp_ns
+            for r in replay(found, pipeline(pipeline.Parameters(refine_depth=parameters)))
+        ]
+    assert asked == pytest.approx([1e-9 * stamp for stamp in stamps], abs=1e-9)
 
 
 def test_slop_decides_whether_colour_belongs_to_a_frame(tmp_path):
