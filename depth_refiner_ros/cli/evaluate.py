@@ -245,7 +245,7 @@ def _check_extras() -> None:
     try:
         extras.open3d()
         extras.evo('evo_ape')
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         raise ValueError(f'--downstream: {error}') from None
 
 

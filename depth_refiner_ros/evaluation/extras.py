@@ -14,13 +14,17 @@ def open3d() -> Any:
     """Import Open3D (MIT), which tracks and fuses.
 
     Raises:
-        ModuleNotFoundError: If it is not installed; the message says how to get it.
+        ImportError: If it is not installed, or a library of the system that it needs; the message
+            says how to get it.
     """
     try:
         return importlib.import_module('open3d')
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         if error.name != 'open3d':
-            raise
+            raise ImportError(
+                f'Open3D does not start: {error}. On Debian and Ubuntu: '
+                'apt install libusb-1.0-0 libgl1 libgomp1'
+            ) from None
         raise ModuleNotFoundError(
             'odometry and fusion need Open3D, run: pip install open3d-cpu '
             '(where there is no such wheel: pip install open3d)',
