@@ -135,6 +135,8 @@ def trajectory_errors(estimated: Trajectory, recorded: Trajectory) -> Trajectory
         recorded.write_tum(folder / 'recorded.tum', common[0])
         estimated.write_tum(folder / 'estimated.tum', common[0])
 
+        # Alone: evo makes a folder of settings when it first starts, and two at once fail.
+        ate_m = _rmse(programs['evo_ape'], folder, '--align')
         # A process each, side by side: most of a run is evo starting.
         with ThreadPoolExecutor() as pool:
 
@@ -146,7 +148,6 @@ def trajectory_errors(estimated: Trajectory, recorded: Trajectory) -> Trajectory
                 of = ('--pairs_from_reference', '--pose_relation', relation)
                 return pool.submit(_rmse, programs['evo_rpe'], folder, *pairs, *of)
 
-            ate_m = pool.submit(_rmse, programs['evo_ape'], folder, '--align')
             moved_m, turned_deg = (
                 {
                     'frame': rpe(relation, 1, 'f'),
@@ -159,7 +160,7 @@ def trajectory_errors(estimated: Trajectory, recorded: Trajectory) -> Trajectory
         poses=len(common),
         interval_s=interval_s,
         path_m=recorded.path_m,
-        ate_rmse_mm=ate_m.result() * _MM,
+        ate_rmse_mm=ate_m * _MM,
         rpe_frame_rmse_mm=moved_m['frame'].result() * _MM,
         rpe_frame_rmse_deg=turned_deg['frame'].result(),
         rpe_second_rmse_mm=moved_m['second'].result() * _MM,
