@@ -305,6 +305,8 @@ class MeshRenderer:
             jitter *= np.float32(lamp.radius_m / 3**0.5)
             middle = np.array(lamp.position_m, np.float32)
             _aim(point, found.normal, hits.normal, hits.triangle, middle, jitter, beam, strength)
+            # Less than a hundredth of what comes from everywhere is not worth a ray.
+            strength[strength * power.max() < 0.01 * max(scene.ambient[0])] = 0
             front = np.flatnonzero(strength > 0)
             blocked = built.opaque.embree.run(
                 point[front], beam[front], np.full(len(front), 0.97, np.float32), query='OCCLUDED'
@@ -478,16 +480,37 @@ def _cast(geometry: _Geometry, origin: Array, direction: Array, near: float) -> 
     found = geometry.embree.run(
         start, np.ascontiguousarray(direction, np.float32), query='INTERSECT', output=True
     )
-    triangle = found['primID'].astype(np.int64)
-    normal = found['Ng']
-    length = np.sqrt(np.einsum('ij,ij->i', normal, normal))[:, None]
-    away = np.einsum('ij,ij->i', normal, direction)[:, None] > 0
-    normal = np.where(away, -normal, normal) / np.maximum(length, 1e-20)
-    missed = triangle < 0
-    normal[missed] = 0
-    t = np.where(missed, np.inf, found['tfar'] + near).astype(np.float32)
-    uv = np.stack([found['u'], found['v']], 1)
-    return _Hits(t, triangle, uv, normal.astype(np.float32))
+    count = len(start)
+    hits = _Hits(
+        np.empty(count, np.float32),
+        np.empty(count, np.int64),
+        np.empty((count, 2), np.float32),
+        np.empty((count, 3), np.float32),
+    )
+    _face(
+        found['primID'], found['tfar'], found['u'], found['v'], found['Ng'], direction,
+        np.float32(near), *hits,
+    )  # fmt: skip
+    return hits
+
+
+@njit(cache=True, error_model='numpy')  # type: ignore[untyped-decorator]
+def _face(
+    found: Any, far: Any, u: Any, v: Any, across: Any, direction: Any, near: Any, t: Any,
+    triangle: Any, uv: Any, normal: Any,
+) -> None:  # fmt: skip
+    """Fill what `_Hits` has, of what Embree says of rays that started at `near`."""
+    for i in range(len(found)):
+        missed = found[i] < 0
+        triangle[i] = found[i]
+        t[i] = np.float32(np.inf) if missed else far[i] + near
+        uv[i, 0], uv[i, 1] = u[i], v[i]
+        x, y, z = across[i, 0], across[i, 1], across[i, 2]
+        size = max(np.sqrt(x * x + y * y + z * z), np.float32(1e-20))
+        if x * direction[i, 0] + y * direction[i, 1] + z * direction[i, 2] > 0:
+            size = -size
+        scale = np.float32(0) if missed else 1 / size
+        normal[i, 0], normal[i, 1], normal[i, 2] = x * scale, y * scale, z * scale
 
 
 def _reflected(
