@@ -18,6 +18,8 @@ from ..kernels import (
     FloatImagesOut,
     FloatRow,
     FloatRowOut,
+    PlaceRow,
+    PlaceRowOut,
     kernel,
 )
 from .noise import FARTHEST_M, NEAREST_M, SensorNoise
@@ -241,12 +243,13 @@ def _compared(
     _accumulate(
         now.depth_m,
         now.variance,
-        before.depth_m,
-        before.normals,
+        before.depth_m.ravel(),
+        before.normals.reshape(3, -1),
         np.ascontiguousarray(pose[:3], np.float32),
         *now.camera,
         gate_stddevs,
         row_step,
+        np.empty(width, np.uint32),
         rows,
         sums,
         np.empty((height, width), np.uint8) if misfit is None else misfit,
@@ -582,8 +585,8 @@ def _turn(pose: Float64Array) -> Float64Array:
 def _accumulate(
     depth_m: FloatImage,
     variance: FloatImage,
-    before_m: FloatImage,
-    normals: FloatImages,
+    before_m: FloatRow,
+    normals: FloatImage,
     pose: FloatImage,
     fx: np.float32,
     fy: np.float32,
@@ -591,23 +594,26 @@ def _accumulate(
     cy: np.float32,
     gate: np.float32,
     row_step: int,
+    place: PlaceRowOut,
     rows: FloatImageOut,
     sums: FloatImageOut,
     misfit: ByteImageOut,
 ) -> None:
     height, width = depth_m.shape
     sums[:] = _ZERO
+    weighted = rows[8]
     for y in range(0, height, row_step):
-        _project(depth_m[y], y, width, height, pose, fx, fy, cx, cy, rows)
-        _look_up(before_m, normals, rows)
+        _project(depth_m[y], y, width, height, pose, fx, fy, cx, cy, place, rows)
+        _look_up(before_m, normals, place, rows)
         _weigh(depth_m[y], variance[y], width, fx, fy, cx, cy, gate, rows, sums, misfit[y])
         number = 0
         for i in range(6):
+            for x in range(width):
+                weighted[x] = rows[i, x] * rows[6, x]
             for j in range(i, 6):
-                _add_products(rows[i], rows[j], rows[6], sums[number])
+                _add_products(weighted, rows[j], sums[number])
                 number += 1
-        for i in range(6):
-            _add_products(rows[i], rows[7], rows[6], sums[21 + i])
+            _add_products(weighted, rows[7], sums[21 + i])
 
 
 def _project(
@@ -620,9 +626,13 @@ def _project(
     fy: np.float32,
     cx: np.float32,
     cy: np.float32,
+    place: PlaceRowOut,
     rows: FloatImageOut,
 ) -> None:
-    """Move a row of points; fill rows 8 to 12 with them and the pixel that they fall on."""
+    """Move a row of points; fill rows 8 to 12 with them and the pixel that they fall on.
+
+    `place` is the number of that pixel.
+    """
     ray_y = (np.float32(y) - cy) / fy
     ax, bx = pose[0, 0] / fx, pose[0, 1] * ray_y + pose[0, 2] - pose[0, 0] * cx / fx
     ay, by = pose[1, 0] / fx, pose[1, 1] * ray_y + pose[1, 2] - pose[1, 0] * cx / fx
@@ -640,16 +650,19 @@ def _project(
         inside = (u >= _ZERO) & (u <= last_x) & (v >= _ZERO) & (v <= last_y)
         inside &= (z_m > _ZERO) & (pz[x] > _CLOSEST_M)
         # Outside is the first pixel, which has no normal.
-        column[x] = math.floor(u) if inside else _ZERO
-        row[x] = math.floor(v) if inside else _ZERO
+        # Neither is negative: cutting off what follows the point is what processors do fastest.
+        left, top = np.int32(u if inside else _ZERO), np.int32(v if inside else _ZERO)
+        column[x], row[x] = np.float32(left), np.float32(top)
+        place[x] = top * width + left
 
 
-def _look_up(before_m: FloatImage, normals: FloatImages, rows: FloatImageOut) -> None:
-    """Fill rows 0 to 2 and 13 with normal and depth of the pixels that rows 11 and 12 name."""
-    for x in range(before_m.shape[1]):
-        row, column = int(rows[12, x]), int(rows[11, x])
-        rows[0, x], rows[1, x] = normals[0, row, column], normals[1, row, column]
-        rows[2, x], rows[13, x] = normals[2, row, column], before_m[row, column]
+def _look_up(
+    before_m: FloatRow, normals: FloatImage, place: PlaceRow, rows: FloatImageOut
+) -> None:
+    """Fill rows 0 to 2 and 13 with normal and depth of the pixels that `place` names."""
+    for x in range(len(place)):
+        rows[0, x], rows[1, x] = normals[0, place[x]], normals[1, place[x]]
+        rows[2, x], rows[13, x] = normals[2, place[x]], before_m[place[x]]
 
 
 def _weigh(
@@ -696,6 +709,6 @@ def _weigh(
         fittings[x] += _ONE if used & (square < _ONE) & (weight > _ZERO) else _ZERO
 
 
-def _add_products(one: FloatRow, other: FloatRow, weight: FloatRow, total: FloatRowOut) -> None:
+def _add_products(one: FloatRow, other: FloatRow, total: FloatRowOut) -> None:
     for x in range(len(total)):
-        total[x] += one[x] * other[x] * weight[x]
+        total[x] += one[x] * other[x]

@@ -17,8 +17,9 @@ from ..kernels import (
     FloatImageOut,
     FloatRow,
     FloatRowOut,
-    IntImageOut,
-    IntRowOut,
+    PlaceImageOut,
+    PlaceRow,
+    PlaceRowOut,
     kernel,
 )
 from .denoise import Denoised
@@ -176,7 +177,7 @@ class TemporalFilter:
         """Move the state to where the camera is now."""
         width = depth_m.shape[1]
         carried = np.empty((2, *depth_m.shape), np.float32)
-        nearest = np.empty(depth_m.shape if self.bridge_frames else (1, width), np.int32)
+        nearest = np.empty(depth_m.shape if self.bridge_frames else (1, width), np.uint32)
         _carry(
             self._state[0].ravel(),
             self._state[1].ravel(),
@@ -189,10 +190,11 @@ class TemporalFilter:
             camera.fy,
             camera.cx,
             camera.cy,
-            np.empty((13, width), np.float32),
+            np.empty((11, width), np.float32),
+            np.empty(width, np.uint32),
+            nearest,
             carried[0],
             carried[1],
-            nearest,
         )
         self._state = carried
         if self.bridge_frames:
@@ -253,18 +255,20 @@ def _carry(
     cx: np.float32,
     cy: np.float32,
     rows: FloatImageOut,
+    corner: PlaceRowOut,
+    nearest: PlaceImageOut,
     carried_m: FloatImageOut,
     carried_variance: FloatImageOut,
-    nearest: IntImageOut,
 ) -> None:
     last_block = motion_variance.shape[0] - 1
     block_y = depth_m.shape[0] // motion_variance.shape[0]
     height, width = depth_m.shape
     for y in range(height):
-        here = state_m[y * width : (y + 1) * width]
-        _find(here, depth_m[y], y, height, pose, fx, fy, cx, cy, rows)
-        _look_up(state_m, state_variance, rows, nearest[y % nearest.shape[0]])
-        _spread(motion_variance[min(y // block_y, last_block)], rows[12])
+        here, near = state_m[y * width : (y + 1) * width], nearest[y % nearest.shape[0]]
+        _find(here, depth_m[y], y, height, pose, fx, fy, cx, cy, rows, corner, near)
+        _look_up(state_m, state_variance, corner, near, rows)
+        if y % block_y == 0:
+            _spread(motion_variance[min(y // block_y, last_block)], rows[10])
         _blend(depth_m[y], stddev_m[y], quantization_m[y], rows, carried_m[y], carried_variance[y])
 
 
@@ -279,11 +283,13 @@ def _find(
     cx: np.float32,
     cy: np.float32,
     rows: FloatImageOut,
+    corner: PlaceRowOut,
+    nearest: PlaceRowOut,
 ) -> None:
-    """Fill rows 0 to 6: where a row of points was in the state.
+    """Find where a row of points was in the state: its upper left corner, and what is nearest.
 
-    They are the change of depth here with that there, depth here and there, how far behind its
-    upper left corner a point lies, and the numbers of that corner and of the nearest.
+    Rows 0 to 4 take the change of depth here with that there, depth here and there, and how far
+    behind that corner a point lies.
     """
     width = len(depth_m)
     ray_y = (np.float32(y) - cy) / fy
@@ -291,9 +297,9 @@ def _find(
     ay, by = pose[1, 0] / fx, pose[1, 1] * ray_y + pose[1, 2] - pose[1, 0] * cx / fx
     az, bz = pose[2, 0] / fx, pose[2, 1] * ray_y + pose[2, 2] - pose[2, 0] * cx / fx
     tx, ty, tz = pose[0, 3], pose[1, 3], pose[2, 3]
-    last_x, last_y, stride = np.float32(width - 1), np.float32(height - 1), np.float32(width)
+    last_x, last_y = np.float32(width - 1), np.float32(height - 1)
     per_z, here, there, right, below = rows[0], rows[1], rows[2], rows[3], rows[4]
-    corner, nearest = rows[5], rows[6]
+    us, vs = rows[5], rows[6]
     for x in range(width):
         measured = (depth_m[x] >= _NEAREST_M) & (depth_m[x] <= _FARTHEST_M)
         # Where nothing is seen, what was seen there says where to look.
@@ -305,31 +311,39 @@ def _find(
         v = ((ay * np.float32(x) + by) * here_m + ty) * per_m * fy + cy
         inside = (u >= _ZERO) & (u < last_x) & (v >= _ZERO) & (v < last_y)
         inside &= (here_m > _ZERO) & (there_m > _NEAREST_M)
-        u, v = u if inside else _ZERO, v if inside else _ZERO
-        left, top = math.floor(u), math.floor(v)
-        per_z[x] = _ONE / max(along, _HALF)
+        us[x], vs[x] = u if inside else _ZERO, v if inside else _ZERO
         here[x] = here_m if inside else _ZERO
         # Nothing fits a depth of nothing.
         there[x] = there_m if inside else _ZERO
-        right[x], below[x] = u - left, v - top
-        corner[x] = top * stride + left
-        nearest[x] = math.floor(v + _HALF) * stride + math.floor(u + _HALF)
+    # Apart: so much at once does not fit into a processor's registers.
+    for x in range(width):
+        per_z[x] = _ONE / max(az * np.float32(x) + bz, _HALF)
+        u, v = us[x], vs[x]
+        # Neither is negative: cutting off what follows the point is what processors do fastest.
+        left, top = np.int32(u), np.int32(v)
+        right[x], below[x] = u - np.float32(left), v - np.float32(top)
+        corner[x] = top * width + left
+        nearest[x] = np.int32(v + _HALF) * width + np.int32(u + _HALF)
 
 
 def _look_up(
-    state_m: FloatRow, state_variance: FloatRow, rows: FloatImageOut, nearest: IntRowOut
+    state_m: FloatRow,
+    state_variance: FloatRow,
+    corner: PlaceRow,
+    nearest: PlaceRow,
+    rows: FloatImageOut,
 ) -> None:
-    """Fill rows 7 to 11 with the state at the corners and its variance at the nearest."""
-    width = rows.shape[1]
-    corners, nearests = rows[5], rows[6]
-    top_left, top_right, bottom_left, bottom_right = rows[7], rows[8], rows[9], rows[10]
-    variance = rows[11]
+    """Fill rows 5 to 9 with the state at the corners and its variance at the nearest."""
+    width = len(corner)
+    right_m, below_m, across_m = state_m[1:], state_m[width:], state_m[width + 1 :]
+    top_left, top_right, bottom_left, bottom_right = rows[5], rows[6], rows[7], rows[8]
+    variance = rows[9]
     for x in range(width):
-        corner, near = int(corners[x]), int(nearests[x])
-        top_left[x], top_right[x] = state_m[corner], state_m[corner + 1]
-        bottom_left[x], bottom_right[x] = state_m[corner + width], state_m[corner + width + 1]
-        variance[x] = state_variance[near]
-        nearest[x] = near
+        place = corner[x]
+        top_left[x], top_right[x] = state_m[place], right_m[place]
+        bottom_left[x], bottom_right[x] = below_m[place], across_m[place]
+    for x in range(width):
+        variance[x] = state_variance[nearest[x]]
 
 
 def _spread(coarse: FloatRow, fine: FloatRowOut) -> None:
@@ -351,8 +365,8 @@ def _blend(
 ) -> None:
     """Blend the corners that lie on the pixel's surface."""
     per_z, here, there, rights, belows = rows[0], rows[1], rows[2], rows[3], rows[4]
-    top_left, top_right, bottom_left, bottom_right = rows[7], rows[8], rows[9], rows[10]
-    variance, grown = rows[11], rows[12]
+    top_left, top_right, bottom_left, bottom_right = rows[5], rows[6], rows[7], rows[8]
+    variance, grown = rows[9], rows[10]
     for x in range(len(depth_m)):
         there_m, right, below = there[x], rights[x], belows[x]
         measured = (depth_m[x] >= _NEAREST_M) & (depth_m[x] <= _FARTHEST_M)
